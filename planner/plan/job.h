@@ -1,0 +1,89 @@
+#pragma once
+
+#include <optional>
+#include <string>
+#include <string_view>
+
+#include "planner/plan/layout.h"
+#include "planner/plan/model.h"
+#include "topology/base/toml_reader.h"
+
+namespace trireme {
+
+enum class Dtype { fp32, bf16 };
+enum class DataFormat { text, u16, u32, llmc };
+enum class SampleOrder { sequential, shuffled };
+
+// How gradients of micro-batches and data replicas are summed.
+//   ordered: over one fixed tree of all micro-batches of the step, so that no layout or schedule changes a bit
+//   fast:    each replica accumulates in place, replicas are summed by a ring: less memory, last bits vary with `data`
+enum class Reduction { ordered, fast };
+
+struct Training {
+  int global_batch = 1;  // samples per step
+  int steps = 1;
+  uint64_t seed = 1;
+  Dtype dtype = Dtype::fp32;
+  double learning_rate = 3e-4;
+  double min_learning_rate = 0;  // the cosine ends here at the last step
+  int warmup_steps = 0;
+  double weight_decay = 0.1;  // on matrices and embeddings, not on biases and norms
+  double beta1 = 0.9;
+  double beta2 = 0.95;
+  double epsilon = 1e-8;
+  double clip_grad = 1.0;  // global norm; 0: no clipping
+  Reduction reduction = Reduction::ordered;
+  bool operator==(const Training&) const = default;
+};
+
+struct Data {
+  std::string path = "/usr/share/common-licenses/*";
+  DataFormat format = DataFormat::text;
+  SampleOrder order = SampleOrder::shuffled;
+  bool operator==(const Data&) const = default;
+};
+
+struct Checkpoint {
+  int every = 0;  // steps; 0: only at the end
+  int keep = 2;   // newest checkpoints kept; 0: all
+  bool operator==(const Checkpoint&) const = default;
+};
+
+// What the user fixed; everything else the planner chooses.
+struct Pins {
+  std::optional<int> tensor, pipeline, data, chunks, micro_batch, optimizer_sharding;
+  std::optional<std::string> schedule;
+  std::optional<bool> sequence_parallel;
+  std::optional<Recompute> recompute;
+  bool operator==(const Pins&) const = default;
+};
+
+struct Job {
+  std::string name;
+  Model model;
+  std::string weights;  // directory of safetensors to start from; empty: random from the seed
+  Training training;
+  Data data;
+  Checkpoint checkpoint;
+  Pins pins;
+  bool operator==(const Job&) const = default;
+};
+
+// Reads a job file (docs/job.md). Relative paths in it are taken from the file's directory. Throws Error(bad_input).
+Job read_job(const std::string& path);
+Job parse_job(std::string_view text, const std::string& name, const std::string& directory);
+// The job part of a larger file; asks for every key of `root` that a job has.
+Job parse_job(TomlTable& root, const std::string& directory);
+// The same job as a job file, every key spelled out and paths absolute.
+std::string to_toml(const Job& job);
+
+// One "key=value" of --pin into `pins`. Throws Error(bad_input) for unknown keys and impossible values.
+void set_pin(Pins& pins, std::string_view key_and_value);
+
+// Dimensions from a Hugging Face config.json (GPT-2 and Llama). `sequence` is 0 when the caller has not said it: then the
+// model's own maximum is taken. Throws Error(bad_input) naming the key for what trireme cannot train.
+Model model_from_hugging_face(const std::string& config_path, int sequence);
+// The config.json that transformers loads for this model.
+std::string to_hugging_face_config(const Model& model);
+
+}  // namespace trireme

@@ -1,0 +1,65 @@
+#include "planner/plan/layout.h"
+
+#include <fmt/format.h>
+
+#include "topology/base/check.h"
+
+namespace trireme {
+
+const char* name_of(Recompute recompute) {
+  switch (recompute) {
+    case Recompute::none:
+      return "none";
+    case Recompute::selective:
+      return "selective";
+    case Recompute::full:
+      break;
+  }
+  return "full";
+}
+
+Rank rank_at(const Layout& layout, Coordinates at) {
+  return Rank(at.tensor + layout.tensor * (at.data + layout.data * at.pipeline));
+}
+
+Coordinates coordinates_of(const Layout& layout, Rank rank) {
+  TRIREME_CHECK(rank.value >= 0 && rank.value < layout.ranks());
+  const int above_tensor = rank.value / layout.tensor;
+  return {rank.value % layout.tensor, above_tensor % layout.data, above_tensor / layout.data};
+}
+
+std::vector<Rank> tensor_group(const Layout& layout, Rank rank) {
+  Coordinates at = coordinates_of(layout, rank);
+  std::vector<Rank> group;
+  for (at.tensor = 0; at.tensor < layout.tensor; ++at.tensor) group.push_back(rank_at(layout, at));
+  return group;
+}
+
+std::vector<Rank> data_group(const Layout& layout, Rank rank) {
+  Coordinates at = coordinates_of(layout, rank);
+  std::vector<Rank> group;
+  for (at.data = 0; at.data < layout.data; ++at.data) group.push_back(rank_at(layout, at));
+  return group;
+}
+
+std::vector<Rank> pipeline_group(const Layout& layout, Rank rank) {
+  Coordinates at = coordinates_of(layout, rank);
+  std::vector<Rank> group;
+  for (at.pipeline = 0; at.pipeline < layout.pipeline; ++at.pipeline) {
+    group.push_back(rank_at(layout, at));
+  }
+  return group;
+}
+
+Range split_evenly(int count, int parts, int index) {
+  const int base = count / parts;
+  const int larger = count % parts;
+  const int begin = index * base + (index < larger ? index : larger);
+  return {begin, begin + base + (index < larger ? 1 : 0)};
+}
+
+std::string coordinate_name(Coordinates at) {
+  return fmt::format("d{}p{}t{}", at.data, at.pipeline, at.tensor);
+}
+
+}  // namespace trireme

@@ -1,0 +1,60 @@
+#pragma once
+
+#include <string>
+#include <vector>
+
+#include "topology/base/ids.h"
+
+namespace trireme {
+
+enum class Recompute { none, selective, full };
+
+const char* name_of(Recompute recompute);
+
+// The degrees. tensor * data * pipeline ranks; each pipeline rank holds `chunks` stages.
+struct Layout {
+  int tensor = 1;
+  int pipeline = 1;
+  int data = 1;
+  int chunks = 1;
+  std::string schedule = "1f1b";
+  int micro_batch = 1;    // samples
+  int micro_batches = 1;  // per data replica and step: global_batch / (data * micro_batch)
+  bool sequence_parallel = false;
+  Recompute recompute = Recompute::none;
+  int optimizer_sharding = 0;
+
+  int ranks() const { return tensor * pipeline * data; }
+  int stages() const { return pipeline * chunks; }
+  bool operator==(const Layout&) const = default;
+};
+
+struct Coordinates {
+  int tensor = 0;
+  int data = 0;
+  int pipeline = 0;
+  bool operator==(const Coordinates&) const = default;
+};
+
+// All rank arithmetic: rank = tensor + T * (data + D * pipeline).
+Rank rank_at(const Layout& layout, Coordinates at);
+Coordinates coordinates_of(const Layout& layout, Rank rank);
+
+// The ranks that differ from `rank` in one coordinate only, ascending, itself included.
+std::vector<Rank> tensor_group(const Layout& layout, Rank rank);
+std::vector<Rank> data_group(const Layout& layout, Rank rank);
+std::vector<Rank> pipeline_group(const Layout& layout, Rank rank);
+
+// The half-open range of `count` items that part `index` of `parts` owns: as even as can be, the first parts one larger.
+struct Range {
+  int begin = 0;
+  int end = 0;
+  int size() const { return end - begin; }
+  bool operator==(const Range&) const = default;
+};
+Range split_evenly(int count, int parts, int index);
+
+// "d0p1t4": how a rank's coordinates are written everywhere.
+std::string coordinate_name(Coordinates at);
+
+}  // namespace trireme

@@ -1,0 +1,42 @@
+#pragma once
+
+#include <cstdint>
+#include <string>
+
+namespace trireme {
+
+enum class Family { gpt2, llama };
+
+// A decoder-only transformer by its dimensions.
+//   gpt2:  learned positions, LayerNorm with bias, biased linear layers, GELU (tanh form), full attention heads
+//   llama: rotary positions, RMSNorm, no biases, SwiGLU, grouped-query attention
+struct Model {
+  Family family = Family::gpt2;
+  int layers = 0;
+  int hidden = 0;
+  int heads = 0;
+  int kv_heads = 0;    // heads for gpt2
+  int head_dim = 0;    // hidden / heads unless stated
+  int ffn_hidden = 0;  // 4 * hidden for gpt2
+  int vocab = 0;
+  int sequence = 0;    // tokens per sample in training
+  int positions = 0;   // gpt2: rows of the learned position table, at least `sequence`
+  bool tied_embeddings = false;
+  double norm_epsilon = 1e-5;
+  double rope_theta = 10000;
+  double init_std = 0.02;
+
+  bool operator==(const Model&) const = default;
+};
+
+const char* name_of(Family family);
+
+// Trainable parameters: of one transformer layer, of the token (and position) embedding, of the final norm, of the
+// output head (0 when tied), and of all.
+int64_t layer_parameters(const Model& model);
+int64_t embedding_parameters(const Model& model);
+int64_t final_norm_parameters(const Model& model);
+int64_t head_parameters(const Model& model);
+int64_t total_parameters(const Model& model);
+
+}  // namespace trireme

@@ -1,0 +1,72 @@
+#pragma once
+
+#include <cstdint>
+#include <string>
+#include <string_view>
+#include <utility>
+#include <vector>
+
+#include "planner/plan/job.h"
+#include "planner/plan/layout.h"
+#include "planner/plan/schedule.h"
+#include "topology/base/ids.h"
+
+namespace trireme {
+
+// The consecutive layers of one (pipeline rank, chunk). A stage may have no layers, only an embedding or a head.
+struct Stage {
+  int pipeline_rank = 0;
+  int chunk = 0;
+  int first_layer = 0;
+  int layers = 0;
+  bool embedding = false;
+  bool head = false;  // final norm, output projection and loss
+  bool operator==(const Stage&) const = default;
+};
+
+struct PlacedRank {
+  std::string node;  // host name
+  int device = 0;    // index in the node
+  bool operator==(const PlacedRank&) const = default;
+};
+
+// What the planner expects. Times in seconds, sizes in bytes.
+struct Prediction {
+  double step_seconds = 0;
+  double tokens_per_second = 0;
+  double model_tflops_per_device = 0;
+  double hardware_tflops_per_device = 0;
+  double mfu = 0;
+  double bubble_fraction = 0;
+  std::vector<double> memory_bytes_per_pipeline_rank;
+  std::vector<std::pair<std::string, double>> breakdown;  // seconds of the step by cause, in printing order
+  bool operator==(const Prediction&) const = default;
+};
+
+// The contract between planner, launcher and runtime: Layout + Stages + Schedule + Placement + Prediction, and the Job.
+struct Plan {
+  std::string cluster;  // its name
+  std::string device;   // catalogue name of the device
+  Job job;
+  Layout layout;
+  std::vector<Stage> stages;  // by global stage
+  Schedule schedule;
+  std::vector<PlacedRank> placement;  // by rank
+  Prediction prediction;
+  bool operator==(const Plan&) const = default;
+};
+
+// The plan file (planner/plan/FORMAT.md): TOML that reads back to an equal Plan, doubles included.
+// Reading validates: degrees, stages that cover every layer once, one cell row per pipeline rank, a placement for each
+// rank. Throws Error(bad_input).
+std::string to_toml(const Plan& plan);
+Plan parse_plan(std::string_view text, const std::string& name);
+Plan read_plan(const std::string& path);
+
+// True when the text is a plan file rather than a job file (it starts from the format line).
+bool is_plan_file(std::string_view text);
+
+// "r12 d0p1t4 gpu07:4": how a rank is named in prefixes, logs, events and errors.
+std::string rank_name(const Plan& plan, Rank rank);
+
+}  // namespace trireme
