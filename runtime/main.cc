@@ -1,0 +1,126 @@
+// trireme-rank RUN_DIRECTORY RANK: the process that owns one device. Started by an agent, never by
+// hand.
+
+#include <fmt/format.h>
+#include <unistd.h>
+#include <chrono>
+#include <cstdio>
+#include <cstdlib>
+#include <exception>
+#include <nlohmann/json.hpp>
+#include <string>
+#include <thread>
+
+#include "planner/plan/run_directory.h"
+#include "runtime/comm/gloo_transport.h"
+#include "runtime/control/control_client.h"
+#include "runtime/train/trainer.h"
+
+#include "runtime/checkpoint/checkpoint.h"
+
+namespace trireme {
+namespace {
+
+constexpr auto kRendezvousPatience = std::chrono::seconds(60);
+// A peer that is gone is noticed by its closed connection at once; this bounds only the wait for
+// one that is alive and slow.
+constexpr auto kReceivePatience = std::chrono::minutes(30);
+
+// As many threads as the node's cores leave each of its ranks.
+int threads_for(const Plan& plan, Rank rank) {
+  const auto& node = plan.placement[rank.value].node;
+  int ranks = 0;
+  for (const auto& placed : plan.placement) ranks += placed.node == node ? 1 : 0;
+  const auto cores = static_cast<int>(std::thread::hardware_concurrency());
+  return std::max(1, cores / std::max(1, ranks));
+}
+
+nlohmann::json metrics_of(const Plan& plan, const StepReport& report) {
+  const double tokens =
+      static_cast<double>(plan.job.training.global_batch) * plan.job.model.sequence;
+  return {{"step", report.step},
+          {"loss", report.loss},
+          {"grad_norm", report.grad_norm},
+          {"learning_rate", report.learning_rate},
+          {"tokens_per_second", tokens / report.seconds},
+          {"step_seconds", report.seconds}};
+}
+
+// True when the training ended before its last step because somebody asked.
+bool train(const Plan& plan, Rank rank, Trainer& trainer, ControlClient& control,
+           const RunDirectory& run) {
+  const int every = plan.job.checkpoint.every;
+  const auto save = [&] {
+    if (const auto path = trainer.save(run)) control.report_checkpoint(trainer.next_step(), *path);
+  };
+  control.started();
+  bool stopped = false;
+  int saved = -1;
+  while (!stopped && trainer.next_step() < plan.job.training.steps) {
+    const StepReport report = trainer.step(control.stop_requested());
+    control.report_busy(report.step, report.busy_seconds, report.window_seconds);
+    if (rank.value == 0) control.report_step(metrics_of(plan, report));
+    stopped = report.stop && trainer.next_step() < plan.job.training.steps;
+    if (every > 0 && trainer.next_step() % every == 0) {
+      save();
+      saved = trainer.next_step();
+    }
+  }
+  if (saved != trainer.next_step()) save();
+  return stopped;
+}
+
+void run_rank(const std::string& directory, Rank rank, ControlClient& control) {
+  const RunDirectory run{directory};
+  const Plan plan = read_plan(run.plan());
+  if (rank.value == 0) remove_partial_checkpoints(run);
+  const Rendezvous rendezvous{
+      [&](const std::string& key, const std::string& value) { control.set(key, value); },
+      [&](const std::string& key) { return control.get(key, kRendezvousPatience); }};
+  const auto device = make_cpu_device(threads_for(plan, rank));
+  const auto transport = connect_gloo(rank, plan.layout.ranks(), plan.placement[rank.value].node,
+                                      rendezvous, kReceivePatience);
+  const char* resume = std::getenv("TRIREME_RESUME");
+  Trainer trainer(plan, rank, *device, *transport, control.status(),
+                  {run.rank_trace(rank), resume != nullptr ? resume : "", {}});
+  const bool stopped = train(plan, rank, trainer, control, run);
+  control.status().doing = static_cast<int32_t>(StatusPage::Doing::leaving);
+  // Nobody closes a connection before everybody has what was sent over it.
+  std::vector<Rank> everybody;
+  for (int r = 0; r < plan.layout.ranks(); ++r) everybody.emplace_back(r);
+  make_message_communicator(*transport, everybody, 0)->barrier();
+  control.done(stopped, trainer.next_step(), nlohmann::json::object());
+}
+
+int run_main(const std::string& directory, int number) {
+  ControlClient control{Rank(number)};
+  try {
+    run_rank(directory, Rank(number), control);
+    return 0;
+  } catch (const Error& error) {
+    std::fprintf(stderr, "trireme-rank %d: %s\n", number, error.what());
+    control.failed(error);
+  } catch (const std::exception& error) {
+    std::fprintf(stderr, "trireme-rank %d: %s\n", number, error.what());
+    control.failed(Error(ErrorKind::failed, error.what()));
+  }
+  std::fflush(nullptr);
+  // Threads that still talk to lost peers must not hold the process.
+  _exit(1);
+}
+
+}  // namespace
+}  // namespace trireme
+
+int main(int count, char** arguments) {
+  if (count != 3) {
+    std::fprintf(stderr, "trireme-rank is started by trireme run, not by hand\n");
+    return 2;
+  }
+  try {
+    return trireme::run_main(arguments[1], std::atoi(arguments[2]));
+  } catch (const std::exception& error) {
+    std::fprintf(stderr, "trireme-rank: %s\n", error.what());
+    return 2;
+  }
+}

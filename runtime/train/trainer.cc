@@ -1,0 +1,362 @@
+#include "runtime/train/trainer.h"
+
+#include <algorithm>
+#include <cmath>
+#include <cstring>
+#include <map>
+
+#include "runtime/checkpoint/checkpoint.h"
+#include "runtime/checkpoint/model_files.h"
+#include "runtime/train/learning_rate.h"
+#include "topology/base/check.h"
+
+namespace trireme {
+namespace {
+
+// Buckets of at least this many floats (4 MiB): big enough for bandwidth, small enough to start
+// early.
+constexpr size_t kBucketFloats = 1 << 20;
+
+// Packing a weight pays from this many micro-batches per step on. Counted over all replicas, so
+// that the decision, and with it every bit, is the same at every layout.
+constexpr int kReuseFromMicroBatches = 3;
+
+enum Channel { kTensorChannel = 1, kDataChannel, kModelChannel };
+
+std::vector<Rank> model_ranks(const Layout& layout, int data) {
+  std::vector<Rank> ranks;
+  for (int p = 0; p < layout.pipeline; ++p) {
+    for (int t = 0; t < layout.tensor; ++t) ranks.push_back(rank_at(layout, {t, data, p}));
+  }
+  return ranks;
+}
+
+// Doubles travel in pairs of floats, bit by bit.
+std::vector<double> gather_doubles(Communicator& group, const std::vector<double>& mine) {
+  std::vector<float> out(2 * mine.size());
+  std::memcpy(out.data(), mine.data(), mine.size() * sizeof(double));
+  std::vector<float> in(out.size() * group.size());
+  group.all_gather(out, in);
+  std::vector<double> all(mine.size() * group.size());
+  std::memcpy(all.data(), in.data(), all.size() * sizeof(double));
+  return all;
+}
+
+}  // namespace
+
+struct Trainer::StageState {
+  StageState(Device& device, Communicator& tensor_group, const StageModule::Setup& setup)
+      : module(device, tensor_group, setup),
+        momentum(device.allocate(module.parameters().weight_count)),
+        variance(device.allocate(module.parameters().weight_count)) {
+    device.zero(momentum.data(), momentum.size());
+    device.zero(variance.data(), variance.size());
+  }
+  StageModule module;
+  Buffer momentum;
+  Buffer variance;
+  std::unique_ptr<GradientSum> sum;
+  float* gradients = nullptr;  // of the last step
+};
+
+Trainer::Trainer(const Plan& plan, Rank rank, Device& device, Transport& transport,
+                 StatusPage& status, const Options& options)
+    : plan_(plan),
+      rank_(rank),
+      at_(coordinates_of(plan.layout, rank)),
+      device_(device),
+      transport_(transport),
+      status_(status),
+      options_(options),
+      trace_(options.trace_path, rank.value, rank_name(plan, rank)),
+      data_(plan.job.data, plan.job.model.sequence, plan.job.model.vocab, plan.job.training.seed),
+      tensor_group_(
+          make_message_communicator(transport, tensor_group(plan.layout, rank), kTensorChannel)),
+      data_group_(
+          make_message_communicator(transport, data_group(plan.layout, rank), kDataChannel)),
+      model_group_(
+          make_message_communicator(transport, model_ranks(plan.layout, at_.data), kModelChannel)) {
+  status_.doing = static_cast<int32_t>(StatusPage::Doing::loading);
+  for (const auto& spec : all_parameters(plan.job.model)) parameter_order_.push_back(spec.name);
+  build_stages();
+  if (options_.checkpoint_path.empty()) {
+    load_weights();
+  } else {
+    load_checkpoint(options_.checkpoint_path);
+  }
+  for (auto& stage : stages_) stage->module.weights_changed();
+  status_.doing = static_cast<int32_t>(StatusPage::Doing::idle);
+}
+
+Trainer::~Trainer() = default;
+
+void Trainer::build_stages() {
+  const Layout& layout = plan_.layout;
+  const Training& training = plan_.job.training;
+  const double tokens = static_cast<double>(training.global_batch) * plan_.job.model.sequence;
+  Interpreter::Setup interpreter{&plan_, at_.pipeline, pipeline_group(layout, rank_), {}, {}};
+  for (int chunk = 0; chunk < layout.chunks; ++chunk) {
+    const StagePlace place{at_.pipeline, chunk};
+    const auto found = std::find(plan_.schedule.stages.begin(), plan_.schedule.stages.end(), place);
+    TRIREME_CHECK(found != plan_.schedule.stages.end());
+    const auto index = static_cast<int>(found - plan_.schedule.stages.begin());
+    StageModule::Setup setup;
+    setup.model = plan_.job.model;
+    setup.stage = plan_.stages[index];
+    setup.tensor = layout.tensor;
+    setup.tensor_index = at_.tensor;
+    setup.micro_batch = layout.micro_batch;
+    setup.reuse_weights = layout.micro_batches * layout.data >= kReuseFromMicroBatches;
+    setup.loss_scale = static_cast<float>(1.0 / tokens);
+    auto state = std::make_unique<StageState>(device_, *tensor_group_, setup);
+    state->sum = std::make_unique<GradientSum>(
+        device_, transport_, state->module.parameters(),
+        GradientSum::Setup{training.reduction, layout.micro_batches, at_.data,
+                           data_group(layout, rank_), index, kBucketFloats});
+    interpreter.stages.push_back(&state->module);
+    interpreter.gradients.push_back(state->sum.get());
+    stages_.push_back(std::move(state));
+  }
+  interpreter_ =
+      std::make_unique<Interpreter>(device_, transport_, trace_, status_, std::move(interpreter));
+}
+
+void Trainer::load_weights() {
+  std::unique_ptr<ModelFiles> files;
+  if (!plan_.job.weights.empty())
+    files = std::make_unique<ModelFiles>(plan_.job.weights, plan_.job.model);
+  for (auto& stage : stages_) {
+    for (const auto& spec : stage->module.parameters().specs) {
+      std::vector<float> values(spec.local_count());
+      if (files != nullptr) {
+        files->read(spec, values.data());
+      } else {
+        initialize(spec, plan_.job.training.seed, values.data());
+      }
+      device_.copy_from_host(stage->module.weights() + spec.offset, values.data(), values.size());
+    }
+  }
+}
+
+void Trainer::load_checkpoint(const std::string& directory) {
+  step_ = checkpoint_step(directory);
+  const ModelFiles weights(directory, plan_.job.model);
+  const OptimizerFiles optimizer(directory);
+  for (auto& stage : stages_) {
+    for (const auto& spec : stage->module.parameters().specs) {
+      std::vector<float> values(spec.local_count());
+      weights.read(spec, values.data());
+      device_.copy_from_host(stage->module.weights() + spec.offset, values.data(), values.size());
+      optimizer.read("momentum", spec, values.data());
+      device_.copy_from_host(stage->momentum.data() + spec.offset, values.data(), values.size());
+      optimizer.read("variance", spec, values.data());
+      device_.copy_from_host(stage->variance.data() + spec.offset, values.data(), values.size());
+    }
+  }
+}
+
+// Replica d trains on the samples [d*m*b, (d+1)*m*b) of the step's global batch, micro-batch by
+// micro-batch.
+std::vector<MicroBatchTokens> Trainer::tokens_of_step() const {
+  const Layout& layout = plan_.layout;
+  const auto sequence = static_cast<size_t>(plan_.job.model.sequence);
+  std::vector<MicroBatchTokens> all(layout.micro_batches);
+  for (int m = 0; m < layout.micro_batches; ++m) {
+    all[m].inputs.resize(layout.micro_batch * sequence);
+    all[m].targets.resize(layout.micro_batch * sequence);
+    for (int b = 0; b < layout.micro_batch; ++b) {
+      const int sample = (at_.data * layout.micro_batches + m) * layout.micro_batch + b;
+      const uint64_t number =
+          static_cast<uint64_t>(step_) * plan_.job.training.global_batch + sample;
+      data_.sample(number, all[m].inputs.data() + b * sequence,
+                   all[m].targets.data() + b * sequence);
+    }
+  }
+  return all;
+}
+
+StepReport Trainer::step(bool stop) {
+  StepReport report;
+  report.step = step_;
+  report.learning_rate = learning_rate(plan_.job.training, step_);
+  status_.step = step_;
+  const double begin = Trace::now();
+  for (auto& stage : stages_) {
+    stage->sum->reset();
+    stage->gradients = nullptr;
+  }
+  const auto tokens = tokens_of_step();
+  trace_.begin_step(step_);
+  interpreter_->run(tokens);
+  report.busy_seconds = trace_.busy();
+  report.window_seconds = trace_.window();
+  reduce_gradients();
+  agree(report, stop);
+  update_weights(report);
+  report.seconds = Trace::now() - begin;
+  trace_.end_step();
+  ++step_;
+  return report;
+}
+
+void Trainer::reduce_gradients() {
+  status_.doing = static_cast<int32_t>(StatusPage::Doing::reducing);
+  const double begin = Trace::now();
+  // Last stage first, as its gradients are complete first.
+  for (auto stage = stages_.rbegin(); stage != stages_.rend(); ++stage)
+    (*stage)->gradients = (*stage)->sum->finish();
+  sum_tied_embeddings();
+  trace_.add(Trace::Kind::reduce, "reduce gradients", begin, Trace::now());
+}
+
+// A tied embedding has two gradients, one from the first stage and one from the last. Both owners
+// take their sum.
+void Trainer::sum_tied_embeddings() {
+  if (!plan_.job.model.tied_embeddings || options_.mutations.skip_tied_embedding_sum) return;
+  StageState* first = stages_.front()->module.stage().embedding ? stages_.front().get() : nullptr;
+  StageState* last = nullptr;
+  for (auto& stage : stages_) {
+    if (stage->module.stage().embedding) first = stage.get();
+    if (stage->module.stage().head) last = stage.get();
+  }
+  const char* name = "embedding.tokens";
+  const auto place_of = [name](StageState& state) {
+    const auto& spec = state.module.parameters().find(name);
+    return std::pair(state.gradients + spec.offset, spec.local_count());
+  };
+  if (first != nullptr && first == last) {
+    const auto [own, count] = place_of(*first);
+    device_.add(own, first->gradients + first->module.parameters().tied_gradient, count);
+  } else if (first != nullptr && last != nullptr) {
+    const auto [embedding, count] = place_of(*first);
+    const auto head = place_of(*last).first;
+    device_.add(embedding, head, count);
+    device_.copy(head, embedding, count);
+  } else if (first != nullptr || last != nullptr) {
+    const auto& other =
+        first != nullptr ? plan_.schedule.stages.back() : plan_.schedule.stages.front();
+    const auto [own, count] = place_of(first != nullptr ? *first : *last);
+    exchange_tied(own, rank_at(plan_.layout, {at_.tensor, at_.data, other.rank}), count);
+  }
+}
+
+void Trainer::exchange_tied(float* own, Rank other, size_t count) {
+  if (count == 0) return;
+  const uint64_t tag = make_tag(TagSpace::tied, 0);
+  const auto received = device_.allocate(count);
+  const auto sent = device_.activation(count);
+  device_.copy(sent->data(), own, count);
+  const auto arriving = transport_.receive(other, tag, received.span());
+  transport_.send(other, tag, sent->span(), sent);
+  arriving->wait();
+  device_.add(own, received.data(), count);
+}
+
+// Sum of squares of each parameter's gradient as far as this rank answers for it, in canonical
+// order: of a sharded one its shard, of a replicated one everything on the first tensor rank and
+// nothing on the others, of a tied copy nothing.
+std::vector<double> Trainer::local_square_norms() const {
+  std::map<std::string, size_t> slot;
+  for (size_t i = 0; i < parameter_order_.size(); ++i) slot[parameter_order_[i]] = i;
+  std::vector<double> squares(parameter_order_.size());
+  for (const auto& stage : stages_) {
+    for (const auto& spec : stage->module.parameters().specs) {
+      const bool counted_elsewhere =
+          spec.sharding == Sharding::replicated && at_.tensor != 0 &&
+          !options_.mutations.count_replicated_norms_on_every_tensor_rank;
+      if (spec.tied_copy || counted_elsewhere) continue;
+      squares[slot.at(spec.name)] =
+          device_.squared_norm(stage->gradients + spec.offset, spec.local_count());
+    }
+  }
+  return squares;
+}
+
+// The mean loss over the global batch on ranks that hold the head; samples are added in their
+// global order.
+double Trainer::local_loss() {
+  for (auto& stage : stages_) {
+    if (!stage->module.stage().head) continue;
+    std::vector<double> mine;
+    for (int m = 0; m < plan_.layout.micro_batches; ++m) {
+      for (const double loss : stage->module.losses(m)) mine.push_back(loss);
+    }
+    stage->module.forget_losses();
+    double total = 0;
+    for (const double loss : gather_doubles(*data_group_, mine)) total += loss;
+    return total /
+           (static_cast<double>(plan_.job.training.global_batch) * plan_.job.model.sequence);
+  }
+  return 0;
+}
+
+// Loss, gradient norm and the wish to stop become the same on every rank.
+void Trainer::agree(StepReport& report, bool stop) {
+  auto mine = local_square_norms();
+  const size_t parameters = mine.size();
+  mine.push_back(local_loss());
+  const auto all = gather_doubles(*model_group_, mine);
+  const int last = plan_.schedule.stages.back().rank;
+  report.loss = all[(last * plan_.layout.tensor + 1) * mine.size() - 1];
+  double squares = 0;
+  for (size_t i = 0; i < parameters; ++i) {
+    for (int member = 0; member < model_group_->size(); ++member)
+      squares += all[member * mine.size() + i];
+  }
+  report.grad_norm = std::sqrt(squares);
+  // Every replica's first rank knows what its replica was told; one small sum over the replicas
+  // makes it common.
+  float wish = stop ? 1 : 0;
+  model_group_->all_reduce({&wish, 1}, ReduceOp::maximum);
+  data_group_->all_reduce({&wish, 1}, ReduceOp::maximum);
+  report.stop = wish > 0;
+}
+
+void Trainer::update_weights(const StepReport& report) {
+  status_.doing = static_cast<int32_t>(StatusPage::Doing::optimizer);
+  const double begin = Trace::now();
+  const Training& training = plan_.job.training;
+  AdamW settings;
+  settings.learning_rate = static_cast<float>(report.learning_rate);
+  settings.beta1 = static_cast<float>(training.beta1);
+  settings.beta2 = static_cast<float>(training.beta2);
+  settings.epsilon = static_cast<float>(training.epsilon);
+  settings.step = step_ + 1;
+  if (training.clip_grad > 0) {
+    settings.gradient_scale =
+        static_cast<float>(std::fmin(1.0, training.clip_grad / (report.grad_norm + 1e-6)));
+  }
+  for (auto& stage : stages_) {
+    for (const auto& spec : stage->module.parameters().specs) {
+      settings.weight_decay = spec.decays ? static_cast<float>(training.weight_decay) : 0.0F;
+      device_.adamw(stage->module.weights() + spec.offset, stage->momentum.data() + spec.offset,
+                    stage->variance.data() + spec.offset, stage->gradients + spec.offset,
+                    spec.local_count(), settings);
+    }
+    stage->module.weights_changed();
+  }
+  trace_.add(Trace::Kind::optimizer, "AdamW", begin, Trace::now());
+  status_.doing = static_cast<int32_t>(StatusPage::Doing::idle);
+}
+
+std::optional<std::string> Trainer::save(const RunDirectory& run) {
+  status_.doing = static_cast<int32_t>(StatusPage::Doing::saving);
+  std::vector<trireme::StageState> states;
+  for (auto& stage : stages_) {
+    states.push_back({&stage->module.parameters(), stage->module.weights(), stage->momentum.data(),
+                      stage->variance.data()});
+  }
+  auto directory = save_checkpoint(plan_, rank_, device_, transport_, states, step_, run);
+  status_.doing = static_cast<int32_t>(StatusPage::Doing::idle);
+  return directory;
+}
+
+std::vector<Trainer::StageView> Trainer::stages() const {
+  std::vector<StageView> views;
+  for (const auto& stage : stages_) {
+    views.push_back({&stage->module.parameters(), stage->module.weights(), stage->gradients});
+  }
+  return views;
+}
+
+}  // namespace trireme

@@ -1,0 +1,96 @@
+#pragma once
+
+#include <functional>
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "planner/plan/plan.h"
+#include "planner/plan/run_directory.h"
+#include "planner/plan/status_page.h"
+#include "runtime/comm/communicator.h"
+#include "runtime/data/token_source.h"
+#include "runtime/train/interpreter.h"
+
+namespace trireme {
+
+// Deliberate faults for the tests that show that the parity tests would notice them.
+struct Mutations {
+  bool count_replicated_norms_on_every_tensor_rank = false;
+  bool skip_tied_embedding_sum = false;
+};
+
+struct StepReport {
+  int step = 0;          // from 0
+  double loss = 0;       // mean over all tokens of the global batch
+  double grad_norm = 0;  // before clipping
+  double learning_rate = 0;
+  double seconds = 0;
+  double busy_seconds = 0;    // this rank, in ops
+  double window_seconds = 0;  // this rank, first op's begin to last op's end
+  bool stop = false;          // some rank was asked to stop
+};
+
+// One rank of a training run: everything between a Plan and its numbers. All ranks construct it and
+// call its functions together. Device and transport must outlive it. Not thread-safe.
+class Trainer {
+ public:
+  struct Options {
+    std::string trace_path;       // empty: no trace
+    std::string checkpoint_path;  // resume from this checkpoint directory; empty: from
+                                  // plan.job.weights or the seed
+    Mutations mutations;
+  };
+  Trainer(const Plan& plan, Rank rank, Device& device, Transport& transport, StatusPage& status,
+          const Options& options);
+  ~Trainer();
+
+  int next_step() const { return step_; }
+  // One step; the same report on every rank, but for this rank's own seconds. `stop`: this rank was
+  // asked to stop.
+  StepReport step(bool stop);
+  // See save_checkpoint.
+  std::optional<std::string> save(const RunDirectory& run);
+
+  // For tests: this rank's stages with their weights, and the gradients of the last step as the
+  // optimizer saw them, before clipping.
+  struct StageView {
+    const StageParameters* parameters;
+    const float* weights;
+    const float* gradients;
+  };
+  std::vector<StageView> stages() const;
+
+ private:
+  struct StageState;
+  void build_stages();
+  void load_weights();
+  void load_checkpoint(const std::string& directory);
+  std::vector<MicroBatchTokens> tokens_of_step() const;
+  void reduce_gradients();
+  void sum_tied_embeddings();
+  void exchange_tied(float* own, Rank other, size_t count);
+  std::vector<double> local_square_norms() const;
+  double local_loss();
+  void agree(StepReport& report, bool stop);
+  void update_weights(const StepReport& report);
+
+  const Plan& plan_;
+  Rank rank_;
+  Coordinates at_;
+  Device& device_;
+  Transport& transport_;
+  StatusPage& status_;
+  Options options_;
+  Trace trace_;
+  TokenSource data_;
+  std::unique_ptr<Communicator> tensor_group_;
+  std::unique_ptr<Communicator> data_group_;
+  std::unique_ptr<Communicator> model_group_;  // tensor and pipeline ranks of this data replica
+  std::vector<std::unique_ptr<StageState>> stages_;  // by chunk
+  std::unique_ptr<Interpreter> interpreter_;
+  std::vector<std::string> parameter_order_;
+  int step_ = 0;
+};
+
+}  // namespace trireme

@@ -1,0 +1,204 @@
+#include "tests/runtime/support.h"
+
+#include <fmt/format.h>
+#include <cmath>
+#include <cstdlib>
+#include <exception>
+#include <filesystem>
+#include <mutex>
+#include <thread>
+
+#include "planner/schedules/schedules.h"
+#include "runtime/comm/memory_transport.h"
+#include "topology/base/check.h"
+
+namespace trireme::test {
+namespace {
+
+Job tiny_job(int steps) {
+  Job job;
+  job.name = "tiny";
+  job.model.layers = 8;
+  job.model.hidden = 24;
+  job.model.heads = 6;
+  job.model.kv_heads = 6;
+  job.model.head_dim = 4;
+  job.model.ffn_hidden = 50;
+  job.model.vocab = 257;
+  job.model.sequence = 16;
+  job.model.positions = 20;
+  // Large enough that every gradient is well above rounding.
+  job.model.init_std = 0.1;
+  job.training.global_batch = 12;
+  job.training.steps = steps;
+  job.training.warmup_steps = 20;
+  job.training.seed = 7;
+  job.data.path = std::string(TRIREME_SOURCE_DIR) + "/tests/data/tokens.u16";
+  job.data.format = DataFormat::u16;
+  job.data.order = SampleOrder::sequential;
+  return job;
+}
+
+// Puts a rank's local part into the whole parameter.
+void place(const ParameterSpec& spec, const float* local, std::vector<float>& whole) {
+  whole.resize(static_cast<size_t>(spec.rows) * spec.columns);
+  const int first_row = spec.sharding == Sharding::rows ? spec.local.begin : 0;
+  const int first_column = spec.sharding == Sharding::columns ? spec.local.begin : 0;
+  for (int r = 0; r < spec.local_rows(); ++r) {
+    for (int c = 0; c < spec.local_columns(); ++c) {
+      whole[static_cast<size_t>(first_row + r) * spec.columns + first_column + c] =
+          local[static_cast<size_t>(r) * spec.local_columns() + c];
+    }
+  }
+}
+
+class Collector {
+ public:
+  explicit Collector(RunResult& result) : result_(result) {}
+  void gradients(const Trainer& trainer, size_t step) {
+    const std::lock_guard lock(mutex_);
+    if (result_.gradients.size() <= step) result_.gradients.resize(step + 1);
+    for (const auto& view : trainer.stages()) {
+      for (const auto& spec : view.parameters->specs) {
+        if (!spec.tied_copy)
+          place(spec, view.gradients + spec.offset, result_.gradients[step][spec.name]);
+      }
+    }
+  }
+  void weights(const Trainer& trainer) {
+    const std::lock_guard lock(mutex_);
+    for (const auto& view : trainer.stages()) {
+      for (const auto& spec : view.parameters->specs) {
+        const auto name = spec.tied_copy ? spec.name + " (tied copy)" : spec.name;
+        place(spec, view.weights + spec.offset, result_.weights[name]);
+      }
+    }
+  }
+
+ private:
+  std::mutex mutex_;
+  RunResult& result_;
+};
+
+void run_rank(const Plan& plan, Rank rank, Transport& transport, const RunOptions& options,
+              Collector& collector, RunResult& result) {
+  const auto device = make_cpu_device(options.threads);
+  StatusPage status;
+  Trainer trainer(plan, rank, *device, transport, status,
+                  {"", options.checkpoint_path, options.mutations});
+  const int last = options.until_step < 0 ? plan.job.training.steps : options.until_step;
+  const int first = trainer.next_step();
+  while (trainer.next_step() < last) {
+    const StepReport report = trainer.step(false);
+    if (rank.value == 0) result.reports.push_back(report);
+    const bool first_replica = coordinates_of(plan.layout, rank).data == 0;
+    if (first_replica && report.step - first < options.gradient_steps) {
+      collector.gradients(trainer, static_cast<size_t>(report.step - first));
+    }
+  }
+  if (!options.save_into.empty()) trainer.save({options.save_into});
+  if (coordinates_of(plan.layout, rank).data == 0) collector.weights(trainer);
+}
+
+}  // namespace
+
+Job tiny_gpt(int steps) {
+  Job job = tiny_job(steps);
+  job.model.family = Family::gpt2;
+  job.model.tied_embeddings = true;
+  return job;
+}
+
+Job tiny_llama(int steps) {
+  Job job = tiny_job(steps);
+  job.model.family = Family::llama;
+  job.model.kv_heads = 3;
+  job.model.norm_epsilon = 1e-6;
+  return job;
+}
+
+std::string to_string(const Degrees& d) {
+  return fmt::format("tensor {} pipeline {} data {} chunks {} {} micro-batch {}", d.tensor,
+                     d.pipeline, d.data, d.chunks, d.schedule, d.micro_batch);
+}
+
+Plan plan_for(const Job& job, const Degrees& degrees) {
+  Plan plan;
+  plan.cluster = "test";
+  plan.device = "cpu";
+  plan.job = job;
+  Layout& layout = plan.layout;
+  layout.tensor = degrees.tensor;
+  layout.pipeline = degrees.pipeline;
+  layout.data = degrees.data;
+  layout.chunks = degrees.chunks;
+  layout.schedule = degrees.schedule;
+  layout.micro_batch = degrees.micro_batch;
+  layout.micro_batches = job.training.global_batch / (degrees.data * degrees.micro_batch);
+  TRIREME_CHECK(layout.micro_batches * degrees.data * degrees.micro_batch ==
+                job.training.global_batch);
+  ScheduleRequest request;
+  request.name = degrees.schedule;
+  request.pipeline = degrees.pipeline;
+  request.chunks = degrees.chunks;
+  request.micro_batches = layout.micro_batches;
+  plan.schedule = make_schedule(request);
+  const int stages = layout.stages();
+  for (int s = 0; s < stages; ++s) {
+    const Range layers = split_evenly(job.model.layers, stages, s);
+    plan.stages.push_back({plan.schedule.stages[s].rank, plan.schedule.stages[s].chunk,
+                           layers.begin, layers.size(), s == 0, s == stages - 1});
+  }
+  for (int r = 0; r < layout.ranks(); ++r) plan.placement.push_back({"localhost", r});
+  return plan;
+}
+
+RunResult run_in_memory(const Plan& plan, const RunOptions& options) {
+  const int ranks = plan.layout.ranks();
+  MemoryWorld world(ranks);
+  RunResult result;
+  Collector collector(result);
+  std::exception_ptr failure;
+  std::mutex mutex;
+  std::vector<std::thread> threads;
+  for (int r = 0; r < ranks; ++r) {
+    threads.emplace_back([&, r] {
+      try {
+        auto transport = world.transport(Rank(r));
+        if (options.wrap) transport = options.wrap(std::move(transport));
+        run_rank(plan, Rank(r), *transport, options, collector, result);
+      } catch (const std::exception&) {
+        const std::lock_guard lock(mutex);
+        if (failure == nullptr) failure = std::current_exception();
+        world.abort();
+      }
+    });
+  }
+  for (auto& thread : threads) thread.join();
+  if (failure != nullptr) std::rethrow_exception(failure);
+  return result;
+}
+
+double relative_error(const std::vector<float>& a, const std::vector<float>& b) {
+  TRIREME_CHECK(a.size() == b.size());
+  double difference = 0;
+  double norm = 0;
+  for (size_t i = 0; i < a.size(); ++i) {
+    const double d = static_cast<double>(a[i]) - static_cast<double>(b[i]);
+    difference += d * d;
+    norm += static_cast<double>(b[i]) * static_cast<double>(b[i]);
+  }
+  return norm > 0 ? std::sqrt(difference / norm) : std::sqrt(difference);
+}
+
+TemporaryDirectory::TemporaryDirectory() {
+  std::string pattern = std::filesystem::temp_directory_path().string() + "/trireme-test-XXXXXX";
+  TRIREME_CHECK(mkdtemp(pattern.data()) != nullptr);
+  path_ = pattern;
+}
+
+TemporaryDirectory::~TemporaryDirectory() {
+  std::filesystem::remove_all(path_);
+}
+
+}  // namespace trireme::test

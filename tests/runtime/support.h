@@ -1,0 +1,67 @@
+#pragma once
+
+#include <functional>
+#include <map>
+#include <string>
+#include <vector>
+
+#include "planner/plan/plan.h"
+#include "runtime/train/trainer.h"
+
+namespace trireme::test {
+
+// Tiny jobs whose sizes do not divide by the tensor degrees on purpose.
+Job tiny_gpt(int steps);
+Job tiny_llama(int steps);
+
+struct Degrees {
+  int tensor = 1;
+  int pipeline = 1;
+  int data = 1;
+  int chunks = 1;
+  std::string schedule = "1f1b";
+  int micro_batch = 1;
+};
+std::string to_string(const Degrees& degrees);
+
+// A plan for exactly these degrees, layers cut evenly, every rank on "localhost".
+Plan plan_for(const Job& job, const Degrees& degrees);
+
+// What a run gave: the reports of rank 0, and whole tensors put together from all shards by
+// parameter name.
+struct RunResult {
+  std::vector<StepReport> reports;
+  std::map<std::string, std::vector<float>> weights;
+  std::vector<std::map<std::string, std::vector<float>>>
+      gradients;  // by step, for the first `gradient_steps`
+};
+struct RunOptions {
+  int gradient_steps = 0;
+  int until_step = -1;          // stop before this step; -1: all
+  std::string checkpoint_path;  // resume from
+  std::string save_into;        // run directory to save a checkpoint into at the end
+  Mutations mutations;
+  int threads = 1;  // per rank
+  // Wraps each rank's transport, to lose or change messages.
+  std::function<std::unique_ptr<Transport>(std::unique_ptr<Transport>)> wrap;
+};
+// Runs the plan with one thread per rank over the in-memory transport.
+RunResult run_in_memory(const Plan& plan, const RunOptions& options = {});
+
+// || a - b || / || b ||, Frobenius.
+double relative_error(const std::vector<float>& a, const std::vector<float>& b);
+
+// A directory that is removed with everything in it.
+class TemporaryDirectory {
+ public:
+  TemporaryDirectory();
+  ~TemporaryDirectory();
+  TemporaryDirectory(const TemporaryDirectory&) = delete;
+  TemporaryDirectory& operator=(const TemporaryDirectory&) = delete;
+  const std::string& path() const { return path_; }
+
+ private:
+  std::string path_;
+};
+
+}  // namespace trireme::test
