@@ -8,19 +8,23 @@
 
 namespace trireme {
 
-// What the hardware is: node groups, the devices in a node, the links inside a node, the fabric between nodes. Values
-// only; nothing here knows of models. Rates are in bytes/s and FLOP/s, per direction, times in seconds, sizes in bytes.
+// What the hardware is: node groups, the devices in a node, the links inside a node, the fabric
+// between nodes. Values only; nothing here knows of models. Rates are in bytes/s and FLOP/s, per
+// direction, times in seconds, sizes in bytes.
 
-// One accelerator, or one CPU slot. Every figure of a catalogue device has its source in topology/catalogue.cc.
+// One accelerator, or one CPU slot. Every figure of a catalogue device has its source in
+// topology/catalogue.cc.
 struct Device {
   std::string name;
   double memory_bytes = 0;
   double memory_bytes_per_s = 0;
-  double fp32_flops = 0;  // peak, dense, on vector units (for CPU and consumer cards the only fast type)
+  double fp32_flops =
+      0;  // peak, dense, on vector units (for CPU and consumer cards the only fast type)
   double tf32_flops = 0;  // 0 where the device has no such type
   double bf16_flops = 0;  // dense tensor-core peak; 0 where the device has no such type
   double fp16_flops = 0;
-  double link_bytes_per_s = 0;  // NVLink, one direction, all links of the device together; 0 without NVLink
+  double link_bytes_per_s =
+      0;  // NVLink, one direction, all links of the device together; 0 without NVLink
   double pcie_bytes_per_s = 0;  // host interface, one direction
 
   bool is_cpu() const { return name == "cpu"; }
@@ -45,14 +49,14 @@ struct NodeGroup {
   int pcie_switch_devices = 0;  // devices that share one PCIe uplink; 0: none share
   int nics = 0;
   double nic_bytes_per_s = 0;  // each
-  int cores = 0;  // CPU nodes: cores that the node's slots share; 0: as many as slots
+  int cores = 0;               // CPU nodes: cores that the node's slots share; 0: as many as slots
   bool operator==(const NodeGroup&) const = default;
 };
 
 enum class FabricKind { none, flat, tree };
 
-// Between nodes. A tree has `leaf_nodes` nodes below each leaf switch; `oversubscription` is the leaf's bandwidth to its
-// nodes divided by its bandwidth to the spine (1: non-blocking).
+// Between nodes. A tree has `leaf_nodes` nodes below each leaf switch; `oversubscription` is the
+// leaf's bandwidth to its nodes divided by its bandwidth to the spine (1: non-blocking).
 struct Fabric {
   FabricKind kind = FabricKind::none;
   double latency_s = 0;        // between two nodes of one leaf
@@ -84,7 +88,8 @@ struct Cluster {
   bool operator==(const Cluster&) const = default;
 };
 
-// Reads a cluster file (docs/cluster.md). Throws Error(bad_input) with file, line, column, key, found and expected.
+// Reads a cluster file (docs/cluster.md). Throws Error(bad_input) with file, line, column, key,
+// found and expected.
 Cluster read_cluster(const std::string& path);
 Cluster parse_cluster(std::string_view text, const std::string& name);
 

@@ -1,8 +1,10 @@
 #pragma once
 
+#include <cstdint>
 #include <optional>
 #include <string>
 #include <string_view>
+#include <vector>
 
 #include "planner/plan/layout.h"
 #include "planner/plan/model.h"
@@ -15,8 +17,9 @@ enum class DataFormat { text, u16, u32, llmc };
 enum class SampleOrder { sequential, shuffled };
 
 // How gradients of micro-batches and data replicas are summed.
-//   ordered: over one fixed tree of all micro-batches of the step, so that no layout or schedule changes a bit
-//   fast:    each replica accumulates in place, replicas are summed by a ring: less memory, last bits vary with `data`
+//   ordered: over one fixed tree of all micro-batches of the step, so that no layout or schedule
+//   changes a bit fast:    each replica accumulates in place, replicas are summed by a ring: less
+//   memory, last bits vary with `data`
 enum class Reduction { ordered, fast };
 
 struct Training {
@@ -69,19 +72,27 @@ struct Job {
   bool operator==(const Job&) const = default;
 };
 
-// Reads a job file (docs/job.md). Relative paths in it are taken from the file's directory. Throws Error(bad_input).
+// Reads a job file (docs/job.md). Relative paths in it are taken from the file's directory. Throws
+// Error(bad_input).
 Job read_job(const std::string& path);
 Job parse_job(std::string_view text, const std::string& name, const std::string& directory);
 // The job part of a larger file; asks for every key of `root` that a job has.
 Job parse_job(TomlTable& root, const std::string& directory);
-// The same job as a job file, every key spelled out and paths absolute.
-std::string to_toml(const Job& job);
+// The same job as a job file, every key spelled out. `prefix` comes before the name of each table,
+// for a larger file that holds the job: "job." makes [job.model].
+std::string to_toml(const Job& job, std::string_view prefix = "");
 
-// One "key=value" of --pin into `pins`. Throws Error(bad_input) for unknown keys and impossible values.
+// The schedules that may be pinned, in the order of the documents; "auto" besides them leaves the
+// choice open.
+const std::vector<std::string>& schedule_names();
+
+// One "key=value" of --pin into `pins`; "key=auto" unpins. Throws Error(bad_input) for unknown keys
+// and impossible values.
 void set_pin(Pins& pins, std::string_view key_and_value);
 
-// Dimensions from a Hugging Face config.json (GPT-2 and Llama). `sequence` is 0 when the caller has not said it: then the
-// model's own maximum is taken. Throws Error(bad_input) naming the key for what trireme cannot train.
+// Dimensions from a Hugging Face config.json (GPT-2 and Llama). `sequence` is 0 when the caller has
+// not said it: then the model's own maximum is taken. Throws Error(bad_input) naming the key for
+// what trireme cannot train.
 Model model_from_hugging_face(const std::string& config_path, int sequence);
 // The config.json that transformers loads for this model.
 std::string to_hugging_face_config(const Model& model);

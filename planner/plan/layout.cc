@@ -18,6 +18,18 @@ const char* name_of(Recompute recompute) {
   return "full";
 }
 
+std::optional<Recompute> recompute_named(std::string_view name) {
+  for (const auto recompute : {Recompute::none, Recompute::selective, Recompute::full}) {
+    if (name == name_of(recompute)) return recompute;
+  }
+  return std::nullopt;
+}
+
+const std::vector<std::string>& recompute_names() {
+  static const std::vector<std::string> names = {"none", "selective", "full"};
+  return names;
+}
+
 Rank rank_at(const Layout& layout, Coordinates at) {
   return Rank(at.tensor + layout.tensor * (at.data + layout.data * at.pipeline));
 }

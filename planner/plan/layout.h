@@ -1,6 +1,8 @@
 #pragma once
 
+#include <optional>
 #include <string>
+#include <string_view>
 #include <vector>
 
 #include "topology/base/ids.h"
@@ -10,6 +12,8 @@ namespace trireme {
 enum class Recompute { none, selective, full };
 
 const char* name_of(Recompute recompute);
+std::optional<Recompute> recompute_named(std::string_view name);
+const std::vector<std::string>& recompute_names();
 
 // The degrees. tensor * data * pipeline ranks; each pipeline rank holds `chunks` stages.
 struct Layout {
@@ -45,7 +49,8 @@ std::vector<Rank> tensor_group(const Layout& layout, Rank rank);
 std::vector<Rank> data_group(const Layout& layout, Rank rank);
 std::vector<Rank> pipeline_group(const Layout& layout, Rank rank);
 
-// The half-open range of `count` items that part `index` of `parts` owns: as even as can be, the first parts one larger.
+// The half-open range of `count` items that part `index` of `parts` owns: as even as can be, the
+// first parts one larger.
 struct Range {
   int begin = 0;
   int end = 0;

@@ -13,7 +13,8 @@
 
 namespace trireme {
 
-// The consecutive layers of one (pipeline rank, chunk). A stage may have no layers, only an embedding or a head.
+// The consecutive layers of one (pipeline rank, chunk). A stage may have no layers, only an
+// embedding or a head.
 struct Stage {
   int pipeline_rank = 0;
   int chunk = 0;
@@ -39,11 +40,13 @@ struct Prediction {
   double mfu = 0;
   double bubble_fraction = 0;
   std::vector<double> memory_bytes_per_pipeline_rank;
-  std::vector<std::pair<std::string, double>> breakdown;  // seconds of the step by cause, in printing order
+  std::vector<std::pair<std::string, double>>
+      breakdown;  // seconds of the step by cause, in printing order
   bool operator==(const Prediction&) const = default;
 };
 
-// The contract between planner, launcher and runtime: Layout + Stages + Schedule + Placement + Prediction, and the Job.
+// The contract between planner, launcher and runtime: Layout + Stages + Schedule + Placement +
+// Prediction, and the Job.
 struct Plan {
   std::string cluster;  // its name
   std::string device;   // catalogue name of the device
@@ -57,8 +60,8 @@ struct Plan {
 };
 
 // The plan file (planner/plan/FORMAT.md): TOML that reads back to an equal Plan, doubles included.
-// Reading validates: degrees, stages that cover every layer once, one cell row per pipeline rank, a placement for each
-// rank. Throws Error(bad_input).
+// Reading validates: degrees, stages that cover every layer once, one cell row per pipeline rank, a
+// placement for each rank. Throws Error(bad_input).
 std::string to_toml(const Plan& plan);
 Plan parse_plan(std::string_view text, const std::string& name);
 Plan read_plan(const std::string& path);

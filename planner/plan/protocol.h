@@ -8,11 +8,13 @@
 
 namespace trireme {
 
-// The control protocol as values: what controller, agents and ranks say to each other, and how a message becomes bytes.
-// Sockets, clocks and processes live elsewhere (launcher/, runtime/control/).
+// The control protocol as values: what controller, agents and ranks say to each other, and how a
+// message becomes bytes. Sockets, clocks and processes live elsewhere (launcher/,
+// runtime/control/).
 //
-// A frame is a 4-byte big-endian length followed by that many bytes of one JSON object with a string "type". Frames above
-// the limit are refused before they are read, so no stranger makes a peer allocate.
+// A frame is a 4-byte big-endian length followed by that many bytes of one JSON object with a
+// string "type". Frames above the limit are refused before they are read, so no stranger makes a
+// peer allocate.
 inline constexpr uint32_t kMaxFrameBytes = 16 * 1024 * 1024;
 // Before a peer has proved that it knows the run's secret it may send no more than this per frame.
 inline constexpr uint32_t kMaxGreetingBytes = 1024;
@@ -27,8 +29,9 @@ class FrameReader {
   explicit FrameReader(uint32_t limit = kMaxFrameBytes) : limit_(limit) {}
   void set_limit(uint32_t limit) { limit_ = limit; }
   void append(std::string_view bytes);
-  // The next whole message, or nothing until more bytes come. Throws Error(failed) on an oversized frame, on bytes that
-  // are not a JSON object and on an object without a string "type"; the connection is then useless.
+  // The next whole message, or nothing until more bytes come. Throws Error(failed) on an oversized
+  // frame, on bytes that are not a JSON object and on an object without a string "type"; the
+  // connection is then useless.
   std::optional<nlohmann::json> next();
 
  private:
@@ -41,15 +44,23 @@ class FrameReader {
 //
 //   rank to agent
 //     {"type":"hello", "rank":, "pid":, "version":}
-//     {"type":"set",   "key":, "value":}                     value: text; binary values travel as hex
-//     {"type":"get",   "id":, "key":, "timeout_s":}          answered by "value" once the key is set
-//     {"type":"alive"}                                       every kHeartbeatSeconds, from a thread of its own
+//     {"type":"set",   "key":, "value":}                     value: text; binary values travel as
+//     hex
+//     {"type":"get",   "id":, "key":, "timeout_s":}          answered by "value" once the key is
+//     set
+//     {"type":"alive"}                                       every kHeartbeatSeconds, from a thread
+//     of its own
 //     {"type":"started"}                                     the rank enters its first step
-//     {"type":"step",  "metrics":{...}}                      from one rank of the run: a line of metrics.jsonl
-//     {"type":"busy",  "step":, "seconds":, "window":}       each rank and step: seconds in ops, first op begin to last op end
-//     {"type":"checkpoint", "step":, "path":}                from rank 0, once the checkpoint is durable
-//     {"type":"failed","kind":"peer_lost"|"failed"|..., "message":}   the last word before exiting with an error
-//     {"type":"done",  "stopped":bool, "step":, "summary":{...}}      all steps done, or stopped early on request
+//     {"type":"step",  "metrics":{...}}                      from one rank of the run: a line of
+//     metrics.jsonl
+//     {"type":"busy",  "step":, "seconds":, "window":}       each rank and step: seconds in ops,
+//     first op begin to last op end
+//     {"type":"checkpoint", "step":, "path":}                from rank 0, once the checkpoint is
+//     durable
+//     {"type":"failed","kind":"peer_lost"|"failed"|..., "message":}   the last word before exiting
+//     with an error
+//     {"type":"done",  "stopped":bool, "step":, "summary":{...}}      all steps done, or stopped
+//     early on request
 //   agent to rank
 //     {"type":"value", "id":, "value":}   or {"type":"value", "id":, "error":"timed out ..."}
 //     {"type":"stop"}                     finish the current step, save, exit 0

@@ -34,12 +34,13 @@ struct StagePlace {
   bool operator==(const StagePlace&) const = default;
 };
 
-// For every pipeline rank the ordered list of Ops. A Schedule is data: generators make it, the checker proves it, the
-// simulator times it, the runtime interprets it; sends and receives follow from the Ops and the places.
+// For every pipeline rank the ordered list of Ops. A Schedule is data: generators make it, the
+// checker proves it, the simulator times it, the runtime interprets it; sends and receives follow
+// from the Ops and the places.
 struct Schedule {
   std::string name;
   int micro_batches = 0;
-  std::vector<StagePlace> stages;     // by global stage
+  std::vector<StagePlace> stages;      // by global stage
   std::vector<std::vector<Op>> ranks;  // by pipeline rank
 
   int pipeline() const { return static_cast<int>(ranks.size()); }
@@ -50,9 +51,10 @@ struct Schedule {
 // Stage s on rank s % pipeline, chunk s / pipeline.
 std::vector<StagePlace> loop_placement(int pipeline, int chunks);
 
-// The compute-only CSV: one row per pipeline rank, cells "{stage}{F|B|I|W}{microbatch}", "(0F7;7B3)OVERLAP_F_B" for a pair,
-// an empty cell for a wait (which carries no order and is not kept). Reading infers each stage's place from the row it
-// stands in and its order there. Throws Error(bad_input) with `name`, row and column of the first wrong cell.
+// The compute-only CSV: one row per pipeline rank, cells "{stage}{F|B|I|W}{microbatch}",
+// "(0F7;7B3)OVERLAP_F_B" for a pair, an empty cell for a wait (which carries no order and is not
+// kept). Reading infers each stage's place from the row it stands in and its order there. Throws
+// Error(bad_input) with `name`, row and column of the first wrong cell.
 std::string to_csv(const Schedule& schedule);
 Schedule parse_schedule_csv(std::string_view text, const std::string& name);
 

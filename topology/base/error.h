@@ -14,8 +14,8 @@ enum class ErrorKind {
   unavailable  // asked for something this build or version does not have: exit 2
 };
 
-// The one exception type of trireme: a user's mistake or a failed world. A bug is TRIREME_CHECK (check.h); an ordinary
-// "no" is a return value.
+// The one exception type of trireme: a user's mistake or a failed world. A bug is TRIREME_CHECK
+// (check.h); an ordinary "no" is a return value.
 class Error : public std::runtime_error {
  public:
   Error(ErrorKind kind, const std::string& message) : std::runtime_error(message), kind_(kind) {}

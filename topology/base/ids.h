@@ -5,7 +5,8 @@
 
 namespace trireme {
 
-// An integer that cannot be mistaken for another kind of integer: no conversion in, none out but `.value`.
+// An integer that cannot be mistaken for another kind of integer: no conversion in, none out but
+// `.value`.
 template <class Tag>
 struct Id {
   int value = 0;
@@ -14,7 +15,8 @@ struct Id {
 };
 
 using Rank = Id<struct RankTag>;  // one runtime process: 0 .. tensor*data*pipeline-1
-using Node = Id<struct NodeTag>;  // position of a host in the cluster file, all node groups counted through
+using Node =
+    Id<struct NodeTag>;  // position of a host in the cluster file, all node groups counted through
 
 }  // namespace trireme
 

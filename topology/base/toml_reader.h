@@ -17,8 +17,9 @@ class table;
 
 namespace trireme {
 
-// A table of a TOML file, read strictly: each key is asked for with the type and range that it must have, and `finish`
-// rejects what nobody asked for, naming the nearest known key. Every complaint is one Error(bad_input) of the form
+// A table of a TOML file, read strictly: each key is asked for with the type and range that it must
+// have, and `finish` rejects what nobody asked for, naming the nearest known key. Every complaint
+// is one Error(bad_input) of the form
 //   cluster.toml:4:11: nodes[0].devices: found "eight", expected an integer from 1 to 4096
 // A TomlTable points into its TomlFile, which must outlive it. Not thread-safe.
 class TomlTable {
@@ -40,6 +41,7 @@ class TomlTable {
   double number(std::string_view key, double low, double high);
   std::optional<double> optional_number(std::string_view key, double low, double high);
   double number_or(std::string_view key, double fallback, double low, double high);
+  bool boolean(std::string_view key);
   bool boolean_or(std::string_view key, bool fallback);
   std::optional<bool> optional_boolean(std::string_view key);
 
@@ -47,8 +49,9 @@ class TomlTable {
   std::vector<double> numbers(std::string_view key);
   std::vector<std::string> strings(std::string_view key);
 
-  // The value's type, for keys that accept several: "string", "integer", "table", "array", "none", ...
-  std::string_view type_of(std::string_view key) const;
+  // The value's type, for keys that accept several: string, integer, number, boolean, table, array,
+  // date, or none.
+  std::string_view type_of(std::string_view key);
   std::optional<TomlTable> optional_table(std::string_view key);
   TomlTable table(std::string_view key);
   // An array of tables ([[key]]); empty when the key is absent.
@@ -59,13 +62,16 @@ class TomlTable {
 
   // An Error that points at `key` of this table (or at the table when the key is absent).
   [[nodiscard]] Error error(std::string_view key, const std::string& found_and_expected) const;
+  // The same for a value that is not of the expected kind: "found 7, expected ...", or "missing,
+  // expected ...".
+  [[nodiscard]] Error unexpected(std::string_view key, const std::string& expected) const;
 
  private:
   friend class TomlFile;
   TomlTable(const toml::table* table, std::string file, std::string path);
   const toml::node* find(std::string_view key);
+  // The complaint points at `node`: the value of `key` or an item of it.
   Error mismatch(std::string_view key, const toml::node& node, const std::string& expected) const;
-  Error missing(std::string_view key, const std::string& expected) const;
   std::string full_name(std::string_view key) const;
 
   const toml::table* table_;
@@ -92,7 +98,9 @@ class TomlFile {
   std::string name_;
 };
 
-// The candidate that is closest to `word` by edit distance, if any is close enough to be what was meant.
+// The candidate that is closest to `word` by edit distance, letter case aside, if any is close
+// enough to be what was meant: a third of the letters wrong, or only letters left out, as in
+// "A100-80GB".
 std::optional<std::string> nearest_name(std::string_view word,
                                         const std::vector<std::string>& candidates);
 

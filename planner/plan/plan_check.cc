@@ -1,0 +1,144 @@
+#include "planner/plan/plan_check.h"
+
+#include <set>
+
+#include <fmt/format.h>
+
+#include "planner/plan/limits.h"
+
+namespace trireme {
+namespace {
+
+using Fault = std::optional<PlanFault>;
+
+template <class... Args>
+Fault fault(const char* key, fmt::format_string<Args...> text, Args&&... args) {
+  return PlanFault{key, fmt::format(text, std::forward<Args>(args)...)};
+}
+
+Fault find_degree_fault(const Plan& plan) {
+  const auto& layout = plan.layout;
+  const auto ranks = int64_t{layout.tensor} * layout.pipeline;
+  if (ranks > limits::kRanks || ranks * layout.data > limits::kRanks) {
+    return fault("layout", "found {} x {} x {} ranks, expected at most {}", layout.tensor,
+                 layout.pipeline, layout.data, limits::kRanks);
+  }
+  const auto replica = int64_t{layout.micro_batch} * layout.micro_batches;
+  const auto batch = int64_t{plan.job.training.global_batch};
+  if (replica > batch || replica * layout.data != batch) {
+    return fault("layout",
+                 "found {} micro-batches of {} samples on {} replicas, expected {} samples in all",
+                 layout.micro_batches, layout.micro_batch, layout.data, batch);
+  }
+  return std::nullopt;
+}
+
+// Every layer once and in order, the embedding on the first stage, the head on the last, every
+// chunk of every rank used.
+Fault find_stage_fault(const Plan& plan) {
+  const auto expected = int64_t{plan.layout.pipeline} * plan.layout.chunks;
+  const auto count = static_cast<int64_t>(plan.stages.size());
+  if (count != expected) {
+    return fault("stages", "found {} stages, expected {} (pipeline x chunks)", count, expected);
+  }
+  int next_layer = 0;
+  std::set<std::pair<int, int>> places;
+  for (int64_t s = 0; s < count; ++s) {
+    const auto& stage = plan.stages[static_cast<size_t>(s)];
+    if (stage.pipeline_rank >= plan.layout.pipeline || stage.chunk >= plan.layout.chunks ||
+        !places.emplace(stage.pipeline_rank, stage.chunk).second) {
+      return fault("stages",
+                   "found stage {} as chunk {} of pipeline rank {}, expected each of {} x {} once",
+                   s, stage.chunk, stage.pipeline_rank, plan.layout.chunks, plan.layout.pipeline);
+    }
+    if (stage.first_layer != next_layer) {
+      return fault("stages",
+                   "found first_layer {} in stage {}, expected {}, where the stage before ends",
+                   stage.first_layer, s, next_layer);
+    }
+    if (stage.embedding != (s == 0) || stage.head != (s == count - 1)) {
+      return fault("stages", "found stage {} with embedding = {} and head = {}, expected {} and {}",
+                   s, stage.embedding, stage.head, s == 0, s == count - 1);
+    }
+    if (stage.layers > plan.job.model.layers - next_layer) {
+      return fault("stages", "found layers up to {} in stage {}, expected {} layers in all",
+                   int64_t{next_layer} + stage.layers, s, plan.job.model.layers);
+    }
+    next_layer += stage.layers;
+  }
+  if (next_layer != plan.job.model.layers) {
+    return fault("stages", "found {} layers in all stages, expected {}", next_layer,
+                 plan.job.model.layers);
+  }
+  return std::nullopt;
+}
+
+Fault find_row_fault(const Plan& plan, int rank) {
+  const auto& schedule = plan.schedule;
+  for (const auto& op : schedule.ranks[static_cast<size_t>(rank)]) {
+    const auto stage = static_cast<size_t>(op.stage);
+    if (stage >= plan.stages.size() || plan.stages[stage].pipeline_rank != rank) {
+      return fault("schedule", "found {} in row {}, where stage {} does not live", to_string(op),
+                   rank + 1, op.stage);
+    }
+    if (op.micro_batch >= schedule.micro_batches) {
+      return fault("schedule", "found {} in row {}, expected micro-batches below {}", to_string(op),
+                   rank + 1, schedule.micro_batches);
+    }
+  }
+  return std::nullopt;
+}
+
+Fault find_schedule_fault(const Plan& plan) {
+  const auto& schedule = plan.schedule;
+  if (schedule.micro_batches != plan.layout.micro_batches) {
+    return fault("schedule", "found micro_batches = {}, expected {} as in layout",
+                 schedule.micro_batches, plan.layout.micro_batches);
+  }
+  if (schedule.pipeline() != plan.layout.pipeline) {
+    return fault("schedule", "found {} rows, expected {}, one for each pipeline rank",
+                 schedule.pipeline(), plan.layout.pipeline);
+  }
+  for (size_t s = 0; s < plan.stages.size(); ++s) {
+    const StagePlace place{plan.stages[s].pipeline_rank, plan.stages[s].chunk};
+    if (s >= schedule.stages.size() || schedule.stages[s] != place) {
+      return fault("schedule", "found another place for stage {} than in stages", s);
+    }
+  }
+  for (int rank = 0; rank < schedule.pipeline(); ++rank) {
+    if (auto found = find_row_fault(plan, rank)) return found;
+  }
+  return std::nullopt;
+}
+
+Fault find_placement_fault(const Plan& plan) {
+  const auto ranks = static_cast<size_t>(plan.layout.ranks());
+  if (plan.placement.size() != ranks) {
+    return fault("placement", "found {} ranks, expected {} (tensor x pipeline x data)",
+                 plan.placement.size(), ranks);
+  }
+  std::set<std::pair<std::string_view, int>> used;
+  for (const auto& place : plan.placement) {
+    if (used.emplace(place.node, place.device).second) continue;
+    return fault("placement", "found {}:{} twice, expected one rank for each device", place.node,
+                 place.device);
+  }
+  return std::nullopt;
+}
+
+}  // namespace
+
+std::optional<PlanFault> find_fault(const Plan& plan) {
+  for (const auto find :
+       {find_degree_fault, find_stage_fault, find_schedule_fault, find_placement_fault}) {
+    if (auto found = find(plan)) return found;
+  }
+  const auto rows = plan.prediction.memory_bytes_per_pipeline_rank.size();
+  if (rows != 0 && rows != static_cast<size_t>(plan.layout.pipeline)) {
+    return fault("prediction", "found memory for {} pipeline ranks, expected {}", rows,
+                 plan.layout.pipeline);
+  }
+  return std::nullopt;
+}
+
+}  // namespace trireme

@@ -1,0 +1,153 @@
+#include <gtest/gtest.h>
+
+#include <bit>
+#include <cmath>
+
+#include "planner/plan/plan.h"
+#include "tests/plan/random_plan.h"
+#include "topology/base/error.h"
+#include "topology/base/toml_reader.h"
+#include "topology/base/toml_writer.h"
+
+namespace trireme {
+namespace {
+
+// The text between the first ```toml and ``` of the format page.
+std::string example_of_format_page() {
+  const auto page = read_text_file(TRIREME_SOURCE_DIR "/planner/plan/FORMAT.md");
+  const auto begin = page.find("```toml\n") + 8;
+  return page.substr(begin, page.find("```", begin) - begin);
+}
+
+std::string replaced(std::string text, const std::string& from, const std::string& to) {
+  const auto at = text.find(from);
+  EXPECT_NE(at, std::string::npos) << from;
+  return text.replace(at, from.size(), to);
+}
+
+std::string complaint(const std::string& text) {
+  try {
+    parse_plan(text, "p.toml");
+  } catch (const Error& e) {
+    EXPECT_EQ(e.kind(), ErrorKind::bad_input);
+    return e.what();
+  }
+  return "no complaint";
+}
+
+TEST(PlanFile, RandomPlansReadBackEqual) {
+  std::mt19937_64 random(20240229);
+  for (int i = 0; i < 300; ++i) {
+    const auto plan = random_plan(random);
+    const auto text = to_toml(plan);
+    const auto again = parse_plan(text, "/p.toml");
+    ASSERT_EQ(again, plan) << text;
+    ASSERT_EQ(to_toml(again), text);
+  }
+}
+
+// Equality takes -0 for 0, so doubles are compared by their bits here.
+TEST(PlanFile, EveryDoubleKeepsItsBits) {
+  std::mt19937_64 random(7);
+  std::vector<double> values = {0.0,
+                                -0.0,
+                                1.0,
+                                -1.0,
+                                0.1,
+                                5e-324,
+                                2.2250738585072014e-308,
+                                1.7976931348623157e308,
+                                9007199254740993.0,
+                                1e22,
+                                1e23,
+                                1.0 / 3.0};
+  while (values.size() < 20000) {
+    const auto value = std::bit_cast<double>(random());
+    if (std::isfinite(value)) values.push_back(value);
+  }
+  std::string text = "x = [";
+  for (const double value : values) text += toml_number(value) + ",";
+  const auto file = TomlFile::parse(text + "]", "x.toml");
+  const auto again = file.root().numbers("x");
+  ASSERT_EQ(again.size(), values.size());
+  for (size_t i = 0; i < values.size(); ++i) {
+    ASSERT_EQ(std::bit_cast<uint64_t>(again[i]), std::bit_cast<uint64_t>(values[i])) << values[i];
+  }
+}
+
+TEST(PlanFile, IsToldFromAJobFileByItsFirstLine) {
+  std::mt19937_64 random(1);
+  EXPECT_TRUE(is_plan_file(to_toml(random_plan(random))));
+  EXPECT_TRUE(is_plan_file(example_of_format_page()));
+  EXPECT_FALSE(is_plan_file(to_toml(random_plan(random).job)));
+  EXPECT_FALSE(is_plan_file(""));
+}
+
+TEST(PlanFile, TheExampleOfTheFormatPageIsAPlan) {
+  const auto plan = parse_plan(example_of_format_page(), "FORMAT.md");
+  EXPECT_EQ(plan.layout.pipeline, 2);
+  EXPECT_EQ(plan.stages[1], (Stage{1, 0, 2, 2, false, true}));
+  EXPECT_EQ(plan.prediction.breakdown[1].first, "bubble");
+  EXPECT_EQ(row_to_csv(plan.schedule.ranks[1]), "1F0,1B0,1F1,1B1");
+  EXPECT_EQ(rank_name(plan, Rank(1)), "r1 d0p1t0 localhost:1");
+  EXPECT_EQ(parse_plan(to_toml(plan), "again"), plan);
+}
+
+// Each sentence of the format page's list of refusals, and some slips in single values.
+TEST(PlanFile, PartsThatDoNotGoTogetherAreNamed) {
+  const auto good = example_of_format_page();
+  EXPECT_EQ(complaint(good), "no complaint");
+  const auto wrong = [&](const std::string& from, const std::string& to) {
+    return complaint(replaced(good, from, to));
+  };
+  EXPECT_EQ(
+      wrong("trireme-plan-1", "trireme-plan-2"),
+      "p.toml:1:10: format: found \"trireme-plan-2\", expected one of trireme-plan-1 (did you mean "
+      "\"trireme-plan-1\"?)");
+  EXPECT_EQ(wrong("  \"localhost:0\", \"localhost:1\",", "  \"localhost:0\","),
+            "p.toml:12:13: placement: found 1 ranks, expected 2 (tensor x pipeline x data)");
+  EXPECT_EQ(wrong("localhost:1", "localhost:0"),
+            "p.toml:12:13: placement: found localhost:0 twice, expected one rank for each device");
+  EXPECT_EQ(wrong("localhost:1", "localhost"),
+            "p.toml:12:13: placement: found \"localhost\" for rank 1, expected node:device as in "
+            "\"gpu07:4\"");
+  EXPECT_EQ(wrong("global_batch = 8", "global_batch = 9"),
+            "p.toml:16:1: layout: found 2 micro-batches of 4 samples on 1 replicas, expected 9 "
+            "samples in all");
+  EXPECT_EQ(wrong("data = 1", "data = 1048576"),
+            "p.toml:16:1: layout: found 1 x 2 x 1048576 ranks, expected at most 1048576");
+  EXPECT_EQ(wrong("chunks = 1", "chunks = 2"),
+            "p.toml:6:10: stages: found 2 stages, expected 4 (pipeline x chunks)");
+  EXPECT_EQ(wrong("pipeline_rank = 1", "pipeline_rank = 0"),
+            "p.toml:6:10: stages: found stage 1 as chunk 0 of pipeline rank 0, expected each of 1 "
+            "x 2 once");
+  EXPECT_EQ(wrong("first_layer = 2", "first_layer = 3"),
+            "p.toml:6:10: stages: found first_layer 3 in stage 1, expected 2, where the stage "
+            "before ends");
+  EXPECT_EQ(wrong("layers = 2, embedding = false", "layers = 1, embedding = false"),
+            "p.toml:6:10: stages: found 3 layers in all stages, expected 4");
+  EXPECT_EQ(wrong("layers = 2, embedding = false", "layers = 3, embedding = false"),
+            "p.toml:6:10: stages: found layers up to 5 in stage 1, expected 4 layers in all");
+  EXPECT_EQ(wrong("embedding = false", "embedding = true"),
+            "p.toml:6:10: stages: found stage 1 with embedding = true and head = true, expected "
+            "false and true");
+  EXPECT_EQ(wrong("\"1F0,1B0,1F1,1B1\"", "\"1F0,0B0\""),
+            "p.toml:42:1: schedule: found 0B0 in row 2, where stage 0 does not live");
+  EXPECT_EQ(wrong("\"1F0,1B0,1F1,1B1\"", "\"1F2\""),
+            "p.toml:42:1: schedule: found 1F2 in row 2, expected micro-batches below 2");
+  EXPECT_EQ(wrong("  \"1F0,1B0,1F1,1B1\",\n", ""),
+            "p.toml:42:1: schedule: found 1 rows, expected 2, one for each pipeline rank");
+  EXPECT_EQ(wrong("1B1", "1Q1"),
+            "p.toml:45:8: schedule.rows: row 2: cell 4: found \"1Q1\", expected stage, one of F B "
+            "I W and micro-batch as "
+            "in 0F3, a pair as in (0F7;7B3)OVERLAP_F_B, or nothing");
+  EXPECT_EQ(wrong("[10485760.0, 9437184.0]", "[1]"),
+            "p.toml:28:1: prediction: found memory for 1 pipeline ranks, expected 2");
+  EXPECT_EQ(wrong("mfu = 0.1\n", ""),
+            "p.toml:28:1: prediction.mfu: missing, expected a finite number");
+  EXPECT_EQ(wrong("steps = 10", "step = 10"),
+            "p.toml:60:1: job.training.steps: missing, expected an integer from 1 to 1073741824");
+}
+
+}  // namespace
+}  // namespace trireme

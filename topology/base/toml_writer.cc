@@ -1,0 +1,30 @@
+#include "topology/base/toml_writer.h"
+
+#include <fmt/format.h>
+
+namespace trireme {
+
+std::string toml_string(std::string_view text) {
+  std::string quoted = "\"";
+  for (const char c : text) {
+    const auto byte = static_cast<unsigned char>(c);
+    if (c == '"' || c == '\\') {
+      quoted += '\\';
+      quoted += c;
+    } else if (byte < 0x20 || byte == 0x7f) {
+      quoted += fmt::format("\\u{:04X}", byte);
+    } else {
+      quoted += c;
+    }
+  }
+  return quoted + '"';
+}
+
+std::string toml_number(double value) {
+  auto text = fmt::format("{}", value);
+  // "3" would read back as an integer; "nan" and "inf" are floats as they stand.
+  if (text.find_first_of(".en") == std::string::npos) text += ".0";
+  return text;
+}
+
+}  // namespace trireme

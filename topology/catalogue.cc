@@ -1,0 +1,97 @@
+#include <algorithm>
+
+#include "topology/cluster.h"
+
+// Where the figures come from. Peaks are per second, dense: data sheets of Ampere and later print
+// twice as much "with sparsity", halved here. Rates of links are one direction: vendors print both
+// directions added, halved here. GB are 10^9 bytes; several cards hold somewhat more (an "80 GB"
+// card has 80 GiB of chips), which stays as room for the CUDA context.
+//
+//   V100      NVIDIA V100 data sheet (Jan 2020), column "V100 for NVLink"
+//   T4        NVIDIA T4 data sheet (Mar 2019)
+//   A100      NVIDIA A100 data sheet (Jun 2021); 40 GB: NVIDIA A100 architecture whitepaper, table
+//   4 H100      NVIDIA H100 architecture whitepaper v1.04, table 2 (SXM5) H200      NVIDIA H200
+//   data sheet: the compute of H100 SXM, 141 GB at 4.8 TB/s GH200     NVIDIA GH200 Grace Hopper
+//   data sheet, 96 GB HBM3; host interface: NVLink-C2C, 900 GB/s both ways B200      NVIDIA HGX
+//   B200 specification, an eighth of the board L40S      NVIDIA L40S data sheet RTX 3090  NVIDIA
+//   GA102 architecture whitepaper, appendix A: rates with fp32 accumulation; NVLink: four links of
+//             14.0625 GB/s each way
+//   RTX 4090  NVIDIA Ada architecture whitepaper, appendix A: rates with fp32 accumulation
+//   PCIe      x16: 16 (gen 3), 32 (gen 4), 64 (gen 5) GB/s each way, as the same data sheets count
+//   it cpu       one slot is one core of a server of these years, nominal: 3 GHz with two 8-wide
+//   fused multiply-adds per cycle
+//             is 96 GFLOP/s, a share of its memory, and loopback TCP as the link. Machines differ;
+//             measure yours.
+
+namespace trireme {
+namespace {
+
+constexpr double kGiga = 1e9;
+constexpr double kTera = 1e12;
+
+// In the units of the data sheets: GB, GB/s and TFLOP/s.
+struct Row {
+  const char* name;
+  double memory, memory_rate;
+  double fp32, tf32, bf16, fp16;
+  double link, pcie;
+};
+
+// clang-format off
+constexpr Row kRows[] = {
+    // name               memory  rate  fp32   tf32    bf16    fp16   link   pcie
+    {"V100-SXM2-16GB",      16,    900, 15.7,     0,      0,    125,  150,    16},
+    {"V100-SXM2-32GB",      32,    900, 15.7,     0,      0,    125,  150,    16},
+    {"T4",                  16,    320,  8.1,     0,      0,     65,    0,    16},
+    {"A100-SXM4-40GB",      40,   1555, 19.5,   156,    312,    312,  300,    32},
+    {"A100-SXM4-80GB",      80,   2039, 19.5,   156,    312,    312,  300,    32},
+    {"H100-SXM-80GB",       80,   3350, 66.9, 494.7,  989.4,  989.4,  450,    64},
+    {"H200-SXM-141GB",     141,   4800, 66.9, 494.7,  989.4,  989.4,  450,    64},
+    {"GH200-96GB",          96,   4000, 66.9, 494.7,  989.4,  989.4,  450,   450},
+    {"B200-SXM-192GB",     192,   8000,   75,  1125,   2250,   2250,  900,    64},
+    {"L40S",                48,    864, 91.6,   183,    362,    362,    0,    32},
+    {"RTX-3090",            24,    936, 35.6,  35.6,     71,     71, 56.25,   32},
+    {"RTX-4090",            24,   1008, 82.6,  82.6,  165.2,  165.2,    0,    32},
+    {"cpu",                  4,     10,  0.1,     0,      0,      0,  1.5,     0},
+};
+// clang-format on
+
+std::vector<Device> make_catalogue() {
+  std::vector<Device> devices;
+  for (const auto& row : kRows) {
+    Device device;
+    device.name = row.name;
+    device.memory_bytes = row.memory * kGiga;
+    device.memory_bytes_per_s = row.memory_rate * kGiga;
+    device.fp32_flops = row.fp32 * kTera;
+    device.tf32_flops = row.tf32 * kTera;
+    device.bf16_flops = row.bf16 * kTera;
+    device.fp16_flops = row.fp16 * kTera;
+    device.link_bytes_per_s = row.link * kGiga;
+    device.pcie_bytes_per_s = row.pcie * kGiga;
+    devices.push_back(device);
+  }
+  return devices;
+}
+
+const std::vector<Device>& catalogue() {
+  static const std::vector<Device> devices = make_catalogue();
+  return devices;
+}
+
+}  // namespace
+
+const Device* find_device(std::string_view name) {
+  const auto& devices = catalogue();
+  const auto at = std::find_if(devices.begin(), devices.end(),
+                               [name](const Device& device) { return device.name == name; });
+  return at == devices.end() ? nullptr : &*at;
+}
+
+std::vector<std::string> catalogue_names() {
+  std::vector<std::string> names;
+  for (const auto& device : catalogue()) names.push_back(device.name);
+  return names;
+}
+
+}  // namespace trireme
