@@ -1,0 +1,61 @@
+#include "launcher/commands/common.h"
+
+#include <fmt/format.h>
+
+#include <chrono>
+#include <fstream>
+#include <thread>
+
+#include "topology/base/error.h"
+
+namespace trireme {
+
+void add_planning_options(CLI::App& command, PlanningInput& input) {
+  command.add_option("JOB", input.job, "job file (TOML)")->required();
+  command.add_option("--cluster", input.cluster, "cluster file (TOML)")->required();
+  command
+      .add_option(
+          "--pin", input.pins,
+          "fix one choice, as in tensor=8: tensor, pipeline, data, chunks, schedule, micro_batch,\n"
+          "sequence_parallel, recompute (none, selective, full), optimizer_sharding (0, 1)")
+      ->allow_extra_args(false);
+}
+
+Job load_job(const std::string& path, const std::vector<std::string>& pins) {
+  Job job = read_job(path);
+  for (const std::string& pin : pins) set_pin(job.pins, pin);
+  return job;
+}
+
+Cluster load_cluster(const std::string& path) {
+  Cluster cluster = read_cluster(path);
+  for (NodeGroup& group : cluster.groups) {
+    const bool here = group.hosts.size() == 1 && group.hosts.front() == "localhost";
+    if (group.device.is_cpu() && group.cores == 0 && here) {
+      group.cores = static_cast<int>(std::thread::hardware_concurrency());
+    }
+  }
+  return cluster;
+}
+
+PlanResult plan_job(const PlanningInput& input, int top, bool keep_rejections) {
+  const Job job = load_job(input.job, input.pins);
+  const Cluster cluster = load_cluster(input.cluster);
+  PlanOptions options;
+  options.top = top;
+  options.keep_rejections = keep_rejections;
+  options.clock = [] {
+    return std::chrono::duration<double>(std::chrono::steady_clock::now().time_since_epoch())
+        .count();
+  };
+  return find_plan(job, cluster, options);
+}
+
+void write_text_file(const std::string& path, const std::string& text) {
+  std::ofstream file(path, std::ios::binary | std::ios::trunc);
+  file << text;
+  file.close();
+  if (!file) throw Error(ErrorKind::failed, fmt::format("{}: cannot be written", path));
+}
+
+}  // namespace trireme

@@ -1,0 +1,35 @@
+#pragma once
+
+#include <CLI/CLI.hpp>
+#include <string>
+#include <vector>
+
+#include "planner/plan/job.h"
+#include "planner/search.h"
+#include "topology/cluster.h"
+
+namespace trireme {
+
+// A job and a cluster as a command line names them.
+struct PlanningInput {
+  std::string job;
+  std::string cluster;
+  std::vector<std::string>
+      pins;  // "key=value", later ones win over earlier ones and over the job file
+};
+
+void add_planning_options(CLI::App& command, PlanningInput& input);
+
+Job load_job(const std::string& path, const std::vector<std::string>& pins);
+
+// A cluster of CPU slots on this machine whose cores the file leaves open gets the cores that are
+// here.
+Cluster load_cluster(const std::string& path);
+
+// Reads both files and searches, with a clock for the search's own time.
+PlanResult plan_job(const PlanningInput& input, int top, bool keep_rejections);
+
+// Throws Error(failed) when the file cannot be written.
+void write_text_file(const std::string& path, const std::string& text);
+
+}  // namespace trireme

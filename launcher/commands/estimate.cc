@@ -1,0 +1,32 @@
+#include "launcher/commands/estimate.h"
+
+#include <fmt/format.h>
+
+#include <memory>
+#include <nlohmann/json.hpp>
+
+#include "launcher/commands/common.h"
+#include "launcher/commands/report.h"
+
+namespace trireme {
+
+void add_estimate_command(CLI::App& app, int& exit_status) {
+  struct EstimateCommand {
+    PlanningInput input;
+    bool json = false;
+  };
+  const auto command = std::make_shared<EstimateCommand>();
+  CLI::App* sub = app.add_subcommand(
+      "estimate", "predict one layout; what is not pinned takes its fastest value");
+  add_planning_options(*sub, command->input);
+  sub->add_flag("--json", command->json, "print JSON");
+  sub->footer(
+      "Example: trireme estimate job.toml --cluster cluster.toml --pin tensor=8 --pin pipeline=4");
+  sub->callback([command, &exit_status] {
+    const PlanResult result = plan_job(command->input, 1, false);
+    fmt::print("{}", command->json ? result_json(result).dump(2) + "\n" : result_table(result));
+    exit_status = 0;
+  });
+}
+
+}  // namespace trireme

@@ -1,0 +1,62 @@
+#include <fmt/format.h>
+
+#include <CLI/CLI.hpp>
+#include <exception>
+
+#include "launcher/commands/agent.h"
+#include "launcher/commands/estimate.h"
+#include "launcher/commands/plan.h"
+#include "launcher/commands/run.h"
+#include "launcher/commands/schedule.h"
+#include "launcher/commands/show.h"
+#include "topology/base/error.h"
+
+namespace {
+
+// Commands of the design that this version lacks: not in --help, and honest when called.
+void add_missing_commands(CLI::App& app) {
+  for (const char* name : {"submit", "status", "logs", "cancel", "discover", "export"}) {
+    CLI::App* command = app.add_subcommand(name)->group("");
+    command->allow_extras();
+    command->callback([name] {
+      throw trireme::Error(trireme::ErrorKind::unavailable,
+                           fmt::format("\"{}\" is not part of this version yet", name));
+    });
+  }
+}
+
+int run(int argc, char** argv) {
+  CLI::App app("Plans, launches and runs 3D-parallel training of transformers.", "trireme");
+  app.require_subcommand(1);
+  app.footer(
+      "trireme COMMAND --help tells more. Example: trireme plan job.toml --cluster cluster.toml");
+  int exit_status = 0;
+  trireme::add_plan_command(app, exit_status);
+  trireme::add_estimate_command(app, exit_status);
+  trireme::add_show_command(app, exit_status);
+  trireme::add_schedule_command(app, exit_status);
+  trireme::add_run_command(app, exit_status);
+  trireme::add_agent_command(app, exit_status);
+  add_missing_commands(app);
+  try {
+    app.parse(argc, argv);
+  } catch (const CLI::ParseError& error) {
+    // CLI11 numbers its complaints; here all of them are bad usage.
+    return app.exit(error) == 0 ? 0 : trireme::exit_code(trireme::ErrorKind::bad_input);
+  }
+  return exit_status;
+}
+
+}  // namespace
+
+int main(int argc, char** argv) {
+  try {
+    return run(argc, argv);
+  } catch (const trireme::Error& error) {
+    fmt::print(stderr, "trireme: {}\n", error.what());
+    return trireme::exit_code(error.kind());
+  } catch (const std::exception& error) {
+    fmt::print(stderr, "trireme: {}\n", error.what());
+    return 1;
+  }
+}

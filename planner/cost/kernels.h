@@ -1,0 +1,76 @@
+#pragma once
+
+#include <vector>
+
+#include "planner/plan/job.h"
+#include "planner/plan/layout.h"
+#include "planner/plan/model.h"
+#include "planner/simulator.h"
+#include "topology/cluster.h"
+
+namespace trireme {
+
+// What one rank does for one micro-batch of one part of the model, counted as a list of kernels.
+// Roofline model (Williams et al. 2009): a kernel takes the longer of its arithmetic and its memory
+// traffic, plus a fixed overhead to launch it.
+struct Kernel {
+  double flops = 0;
+  double bytes = 0;
+};
+
+// Forward, input gradient and weight gradient apart, so that schedules that split the backward can
+// be timed.
+struct PartKernels {
+  std::vector<Kernel> forward, input, weight;
+};
+
+// The largest share that any rank of a tensor group has: query-head groups, feed-forward columns
+// and vocabulary rows are split as evenly as can be, so the first rank has the ceiling.
+struct TensorShare {
+  int query = 0;  // columns of the query projection: heads * head_dim
+  int kv = 0;     // columns of the key (and of the value) projection
+  int ffn = 0;
+  int vocab = 0;
+};
+TensorShare largest_share(const Model& model, int tensor);
+
+struct WorkShape {
+  int micro_batch = 1;
+  int tensor = 1;
+  bool sequence_parallel =
+      false;  // norms and residuals on 1/tensor of the tokens (Korthikanti et al. 2022)
+  Recompute recompute = Recompute::none;
+  Dtype dtype = Dtype::fp32;
+
+  int element_bytes() const { return dtype == Dtype::fp32 ? 4 : 2; }
+};
+
+PartKernels layer_kernels(const Model& model, const WorkShape& shape);
+PartKernels embedding_kernels(const Model& model, const WorkShape& shape);
+PartKernels head_kernels(const Model& model, const WorkShape& shape);
+
+// How fast a device runs kernels of a dtype. `slowdown` > 1 when CPU slots share fewer cores.
+struct DeviceSpeed {
+  double flops = 0;        // sustained by large matrix products
+  double bytes_per_s = 0;  // memory
+  double launch_s = 0;
+
+  double seconds(const Kernel& kernel) const;
+  double seconds(const std::vector<Kernel>& kernels) const;
+};
+DeviceSpeed device_speed(const Device& device, Dtype dtype, double slowdown);
+
+// The figure that MFU is a share of: the device's dense peak for the dtype.
+double peak_flops(const Device& device, Dtype dtype);
+
+// Model FLOPs of one token, forward and backward, attention counted in full: three times the
+// forward's
+//   layers * (2 * matrix parameters of a layer + 4 * sequence * query width) + 2 * hidden * vocab
+// For a GPT with ffn = 4 hidden that is 72 l h^2 (1 + s/(6h) + V/(12lh)): Narayanan et al. 2021
+// (Megatron-LM), equation 3, whose 96 counts one more forward for recomputation; per token as in
+// PaLM (Chowdhery et al. 2022), appendix B. Hardware FLOPs add what recomputation repeats: the
+// layers' forward (full) or their attention products (selective).
+double model_flops_per_token(const Model& model);
+double hardware_flops_per_token(const Model& model, Recompute recompute);
+
+}  // namespace trireme

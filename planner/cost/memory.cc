@@ -1,0 +1,108 @@
+#include "planner/cost/memory.h"
+
+#include <algorithm>
+#include <bit>
+
+namespace trireme {
+namespace {
+
+constexpr double kGpuReserve = 1.5e9;  // CUDA context, NCCL buffers, cuBLAS workspace
+constexpr double kCpuReserve = 64e6;
+
+double layer_share(const Model& model, const TensorShare& share) {
+  const double h = model.hidden, q = share.query, kv = share.kv, f = share.ffn;
+  if (model.family == Family::llama) return h * (q + 2 * kv) + q * h + 3 * h * f + 2 * h;
+  const double attention = (h + 1) * (q + 2 * kv) + q * h + h;
+  return attention + (h + 1) * f + f * h + h + 4 * h;
+}
+
+}  // namespace
+
+double stage_parameters(const Model& model, int tensor, const Stage& stage, bool tied_copy) {
+  const TensorShare share = largest_share(model, tensor);
+  const double table = static_cast<double>(share.vocab) * model.hidden;
+  double count = stage.layers * layer_share(model, share);
+  if (stage.embedding) {
+    count += table;
+    if (model.family == Family::gpt2) count += static_cast<double>(model.positions) * model.hidden;
+  }
+  if (stage.head) {
+    count += static_cast<double>(final_norm_parameters(model));
+    if (!model.tied_embeddings || tied_copy) count += table;
+  }
+  return count;
+}
+
+std::vector<double> stage_parameters(const Model& model, const Layout& layout,
+                                     const std::vector<Stage>& stages) {
+  const bool tied_copy = model.tied_embeddings && layout.pipeline > 1;
+  std::vector<double> parameters;
+  parameters.reserve(stages.size());
+  for (const Stage& stage : stages) {
+    parameters.push_back(stage_parameters(model, layout.tensor, stage, tied_copy));
+  }
+  return parameters;
+}
+
+int gradient_buffers(Reduction reduction, int micro_batches) {
+  if (reduction == Reduction::fast || micro_batches <= 1) return 1;
+  return static_cast<int>(std::bit_width(static_cast<unsigned>(micro_batches))) - 1 + 2;
+}
+
+double stage_activation_bytes(const Model& model, const WorkShape& shape, bool cpu,
+                              const Stage& stage) {
+  const TensorShare share = largest_share(model, shape.tensor);
+  const bool llama = model.family == Family::llama;
+  const double tokens = static_cast<double>(shape.micro_batch) * model.sequence;
+  const double h = model.hidden, e = shape.element_bytes();
+  double whole = 0,
+         split = 0;  // numbers per token and layer, replicated and divided over tensor ranks
+  if (shape.recompute == Recompute::full) {
+    whole = h;
+  } else if (cpu) {
+    whole = 9 * h;
+    split = 2.0 * share.query + 2.0 * share.kv + (llama ? 3.0 : 2.0) * share.ffn;
+  } else {
+    whole = 5 * h;
+    split = 2.0 * share.query + 2.0 * share.kv + (llama ? 3.0 : 2.0) * share.ffn;
+  }
+  if (shape.sequence_parallel) whole /= shape.tensor;
+  double bytes = stage.layers * tokens * (whole + split) * e;
+  if (stage.head) bytes += tokens * (h * e + share.vocab * 4.0);
+  return bytes;
+}
+
+std::vector<MemoryParts> resident_memory(const Job& job, const Layout& layout,
+                                         const std::vector<Stage>& stages, bool cpu) {
+  const bool fp32 = job.training.dtype == Dtype::fp32;
+  const std::vector<double> parameters = stage_parameters(job.model, layout, stages);
+  std::vector<MemoryParts> memory(static_cast<size_t>(layout.pipeline));
+  for (size_t s = 0; s < stages.size(); ++s) {
+    MemoryParts& rank = memory[static_cast<size_t>(stages[s].pipeline_rank)];
+    rank.parameters += parameters[s] * (fp32 ? 4 : 2);
+    rank.gradients +=
+        parameters[s] * 4 * gradient_buffers(job.training.reduction, layout.micro_batches);
+    rank.optimizer +=
+        parameters[s] * (fp32 ? 8 : 12) / (layout.optimizer_sharding > 0 ? layout.data : 1);
+    rank.reserve = cpu ? kCpuReserve : kGpuReserve;
+  }
+  return memory;
+}
+
+std::vector<double> peak_activation_bytes(const Schedule& schedule,
+                                          const std::vector<double>& bytes_of_stage) {
+  std::vector<double> peaks;
+  for (const std::vector<Op>& program : schedule.ranks) {
+    double held = 0, peak = 0;
+    for (const Op& op : program) {
+      const double bytes = bytes_of_stage[static_cast<size_t>(op.stage)];
+      if (op.kind == OpKind::forward) held += bytes;
+      peak = std::max(peak, held);
+      if (op.kind == OpKind::backward || op.kind == OpKind::backward_weight) held -= bytes;
+    }
+    peaks.push_back(peak);
+  }
+  return peaks;
+}
+
+}  // namespace trireme

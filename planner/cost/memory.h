@@ -1,0 +1,62 @@
+#pragma once
+
+#include <vector>
+
+#include "planner/cost/kernels.h"
+#include "planner/plan/plan.h"
+
+namespace trireme {
+
+// Bytes on the fullest rank of each pipeline rank's tensor and data peers. All counts follow from
+// the layout; nothing is measured. Per parameter (fp32 / bf16 with fp32 master weights, as in
+// Megatron-LM):
+//   weight     4 / 2
+//   gradient   4 / 4, times the buffers in flight (gradient_buffers)
+//   optimizer  8 / 12: AdamW's two moments, and the master copy; divided by `data` with optimizer
+//   sharding
+struct MemoryParts {
+  double parameters = 0;
+  double gradients = 0;
+  double optimizer = 0;
+  double activations = 0;
+  double reserve = 0;  // context, communication buffers, workspace
+
+  double total() const { return parameters + gradients + optimizer + activations + reserve; }
+};
+
+// Parameters of a stage on the fullest tensor rank. `tied_copy`: the head's own copy of a tied
+// embedding, where the embedding lies on another pipeline rank.
+double stage_parameters(const Model& model, int tensor, const Stage& stage, bool tied_copy);
+// By global stage, tied copies where they are due.
+std::vector<double> stage_parameters(const Model& model, const Layout& layout,
+                                     const std::vector<Stage>& stages);
+
+// The ordered reduction adds gradients of micro-batches up a binary tree, whose open partial sums
+// and the sum being formed are floor(log2(m)) + 2 buffers; the fast one, and a single micro-batch,
+// need one.
+int gradient_buffers(Reduction reduction, int micro_batches);
+
+// What a stage keeps of one micro-batch from its F until its B.
+//   GPU  Korthikanti et al. 2022, Reducing Activation Recomputation in Large Transformer Models,
+//   equation 2, written for any
+//        head and feed-forward width: per token 10 h + (4 q + 4 kv + 4 ffn, or 6 ffn with SwiGLU) /
+//        t, bytes at 16 bit; everything / t with sequence parallelism (equation 4); 2 h with full
+//        recomputation. Its term 5 a s / t for stored attention scores is absent: fused attention
+//        kernels keep none (Dao et al. 2022).
+//   CPU  what trireme's fp32 runtime keeps per token: 9 h + (2 q + 2 kv + 2 ffn, or 3 ffn) / t
+//   numbers; 13 h + 2 ffn for a
+//        GPT on one rank.
+// The head keeps its normed input and fp32 logits.
+double stage_activation_bytes(const Model& model, const WorkShape& shape, bool cpu,
+                              const Stage& stage);
+
+// By pipeline rank, except activations.
+std::vector<MemoryParts> resident_memory(const Job& job, const Layout& layout,
+                                         const std::vector<Stage>& stages, bool cpu);
+
+// By pipeline rank: the most bytes that its program holds at once, given bytes per activation of
+// each global stage.
+std::vector<double> peak_activation_bytes(const Schedule& schedule,
+                                          const std::vector<double>& bytes_of_stage);
+
+}  // namespace trireme

@@ -1,0 +1,318 @@
+#include "planner/cost/step.h"
+
+#include <algorithm>
+#include <numeric>
+
+#include "planner/schedules/schedules.h"
+
+namespace trireme {
+namespace {
+
+StageCost plus(const StageCost& a, const StageCost& b) {
+  return {a.forward + b.forward, a.input + b.input, a.weight + b.weight};
+}
+
+StageCost times(double factor, const StageCost& cost) {
+  return {factor * cost.forward, factor * cost.input, factor * cost.weight};
+}
+
+double both_ways(const StageCost& cost) {
+  return cost.forward + cost.backward();
+}
+
+// One part summed over what a stage consists of.
+template <class Pick>
+StageCost stage_cost(const ModelSeconds& model, const Stage& stage, Pick pick) {
+  StageCost cost = times(stage.layers, pick(model.layer));
+  if (stage.embedding) cost = plus(cost, pick(model.embedding));
+  if (stage.head) cost = plus(cost, pick(model.head));
+  return cost;
+}
+
+StageCost compute_of(const PartSeconds& part) {
+  return part.compute;
+}
+StageCost communication_of(const PartSeconds& part) {
+  return part.communication;
+}
+StageCost total_of(const PartSeconds& part) {
+  return part.total();
+}
+
+StageCost seconds_of(const DeviceSpeed& speed, const PartKernels& kernels) {
+  return {speed.seconds(kernels.forward), speed.seconds(kernels.input),
+          speed.seconds(kernels.weight)};
+}
+
+}  // namespace
+
+StageCost PartSeconds::total() const {
+  return plus(compute, communication);
+}
+
+StepModel::StepModel(const Job& job, const Cluster& cluster, size_t group)
+    : job_(job), group_(cluster.groups[group]), links_(cluster, group) {}
+
+int StepModel::device_count() const {
+  return static_cast<int>(group_.hosts.size()) * group_.devices;
+}
+
+WorkShape StepModel::shape_of(const Layout& layout) const {
+  return {layout.micro_batch, layout.tensor, layout.sequence_parallel, layout.recompute,
+          job_.training.dtype};
+}
+
+// CPU slots that outnumber their node's cores share them.
+DeviceSpeed StepModel::speed_of(const Layout& layout) const {
+  const int busy = std::min(group_.devices, layout.ranks());
+  const bool shared = group_.device.is_cpu() && group_.cores > 0 && busy > group_.cores;
+  const double slowdown = shared ? static_cast<double>(busy) / group_.cores : 1;
+  return device_speed(group_.device, job_.training.dtype, slowdown);
+}
+
+const ModelSeconds& StepModel::model_seconds(const Layout& layout) {
+  const bool several = layout.micro_batches > 1;
+  const auto key = std::make_tuple(layout.tensor, layout.micro_batch,
+                                   std::min(group_.devices, layout.ranks()), several);
+  if (const auto known = seconds_.find(key); known != seconds_.end()) return known->second;
+
+  const Model& model = job_.model;
+  const WorkShape shape = shape_of(layout);
+  const DeviceSpeed speed = speed_of(layout);
+  ModelSeconds result;
+  result.layer.compute = seconds_of(speed, layer_kernels(model, shape));
+  result.embedding.compute = seconds_of(speed, embedding_kernels(model, shape));
+  result.head.compute = seconds_of(speed, head_kernels(model, shape));
+  if (several && job_.training.reduction == Reduction::ordered) {
+    // Every micro-batch's gradients are added into a partial sum: two reads and a write of fp32.
+    const auto add = [&](const Stage& stage) {
+      return 12 * stage_parameters(model, layout.tensor, stage, false) / speed.bytes_per_s;
+    };
+    result.layer.compute.weight += add({.layers = 1});
+    result.embedding.compute.weight += add({.embedding = true});
+    result.head.compute.weight += add({.head = true});
+  }
+  if (layout.tensor > 1) {
+    // Two all-reduces per layer and direction (Shoeybi et al. 2019, Megatron-LM, section 3); with
+    // sequence parallelism each becomes a reduce-scatter and an all-gather of the same volume.
+    const double bytes = static_cast<double>(layout.micro_batch) * model.sequence * model.hidden *
+                         shape.element_bytes();
+    const double once = all_reduce_seconds(layout.tensor, bytes, links_.tensor(layout.tensor));
+    const double again = layout.recompute == Recompute::full ? 2 * once : 0;
+    result.layer.communication = {2 * once, 2 * once + again, 0};
+    result.embedding.communication = {once, 0, 0};
+    const double scalars = 3.0 * 4 * layout.micro_batch * model.sequence;
+    result.head.communication = {
+        all_reduce_seconds(layout.tensor, scalars, links_.tensor(layout.tensor)), once, 0};
+  }
+  return seconds_.emplace(key, result).first->second;
+}
+
+const StepModel::LayoutPaths& StepModel::paths(const Layout& layout) {
+  const auto key =
+      std::make_tuple(layout.tensor, layout.data, layout.pipeline, layout.chunks > 1 ? 2 : 1);
+  if (const auto known = paths_.find(key); known != paths_.end()) return known->second;
+  LayoutPaths paths{links_.data(layout), links_.pipeline(layout), {0, 1e30}};
+  if (layout.pipeline > 1) paths.ends = links_.ends(layout);
+  return paths_.emplace(key, paths).first->second;
+}
+
+std::vector<Stage> StepModel::cut(const Layout& layout) {
+  const ModelSeconds& model = model_seconds(layout);
+  return cut_layers(job_.model.layers, layout.pipeline, layout.chunks,
+                    {both_ways(model.layer.total()), both_ways(model.embedding.total()),
+                     both_ways(model.head.total())});
+}
+
+Costs StepModel::costs(const Layout& layout, const std::vector<Stage>& stages) {
+  const ModelSeconds& model = model_seconds(layout);
+  Costs costs;
+  costs.stages.clear();
+  for (const Stage& stage : stages) costs.stages.push_back(stage_cost(model, stage, total_of));
+  if (layout.pipeline > 1) {
+    const WorkShape shape = shape_of(layout);
+    const double bytes = static_cast<double>(layout.micro_batch) * job_.model.sequence *
+                         job_.model.hidden * shape.element_bytes() /
+                         (layout.sequence_parallel ? layout.tensor : 1);
+    costs.hop = message_seconds(bytes, paths(layout).pipeline);
+  }
+  return costs;
+}
+
+double StepModel::quick_bound(const Layout& layout) {
+  const ModelSeconds& model = model_seconds(layout);
+  const double work = job_.model.layers * both_ways(model.layer.total()) +
+                      both_ways(model.embedding.total()) + both_ways(model.head.total());
+  return layout.micro_batches * work / layout.pipeline;
+}
+
+double StepModel::cut_bound(const Layout& layout, const std::vector<Stage>& stages) {
+  const Costs step_costs = costs(layout, stages);
+  const std::vector<double> reductions = reduction_seconds(layout, stages);
+  // A rank's gradients of its last chunk to finish are there after all its work, and still have to
+  // be reduced.
+  double last_reduction = 0;
+  std::vector<double> work(static_cast<size_t>(layout.pipeline), 0);
+  std::vector<double> least(static_cast<size_t>(layout.pipeline), 1e30);
+  for (size_t s = 0; s < stages.size(); ++s) {
+    const auto rank = static_cast<size_t>(stages[s].pipeline_rank);
+    work[rank] += layout.micro_batches * both_ways(step_costs.stages[s]);
+    least[rank] = std::min(least[rank], reductions[s]);
+  }
+  for (size_t rank = 0; rank < work.size(); ++rank) {
+    last_reduction = std::max(last_reduction, work[rank] + least[rank]);
+  }
+  const double pipeline = schedule_bound(layout.schedule, layout.pipeline, layout.chunks,
+                                         layout.micro_batches, step_costs);
+  return std::max(pipeline, last_reduction) + optimizer_seconds(layout, stages);
+}
+
+// Gradients of one stage among the data replicas, in fp32. With a sharded optimizer it is a
+// reduce-scatter, and an all-gather of the new weights: the same volume.
+std::vector<double> StepModel::reduction_seconds(const Layout& layout,
+                                                 const std::vector<Stage>& stages) {
+  std::vector<double> seconds = stage_parameters(job_.model, layout, stages);
+  const Path path = layout.data > 1 ? paths(layout).data : Path{};
+  for (double& value : seconds) value = all_reduce_seconds(layout.data, 4 * value, path);
+  return seconds;
+}
+
+double StepModel::optimizer_seconds(const Layout& layout, const std::vector<Stage>& stages) const {
+  const std::vector<double> parameters = stage_parameters(job_.model, layout, stages);
+  std::vector<double> of_rank(static_cast<size_t>(layout.pipeline), 0);
+  for (size_t s = 0; s < stages.size(); ++s) {
+    of_rank[static_cast<size_t>(stages[s].pipeline_rank)] += parameters[s];
+  }
+  // One fused pass reads weight, gradient and two moments and writes three of them.
+  const double bytes = job_.training.dtype == Dtype::fp32 ? 28 : 30;
+  const double most = *std::max_element(of_rank.begin(), of_rank.end());
+  return most * bytes / speed_of(layout).bytes_per_s /
+         (layout.optimizer_sharding > 0 ? layout.data : 1);
+}
+
+// By pipeline rank: when its gradients are reduced, chunk after chunk as each gets its last
+// gradient.
+std::vector<double> StepModel::reductions_end(const Layout& layout,
+                                              const std::vector<Stage>& stages,
+                                              const Simulation& simulation) {
+  const std::vector<double> reductions = reduction_seconds(layout, stages);
+  std::vector<double> ends;
+  for (size_t rank = 0; rank < static_cast<size_t>(layout.pipeline); ++rank) {
+    std::vector<std::pair<double, double>> queue;  // last gradient, time to reduce
+    for (size_t s = rank; s < stages.size(); s += static_cast<size_t>(layout.pipeline)) {
+      const auto chunk = static_cast<size_t>(stages[s].chunk);
+      queue.emplace_back(simulation.makespan - simulation.tail_slack[rank][chunk], reductions[s]);
+    }
+    std::sort(queue.begin(), queue.end());
+    double now = 0;
+    for (const auto& [ready, seconds] : queue) now = std::max(now, ready) + seconds;
+    ends.push_back(now);
+  }
+  return ends;
+}
+
+// The two copies of a tied embedding agree on their gradient.
+double StepModel::tied_reduction_seconds(const Layout& layout) {
+  if (!job_.model.tied_embeddings || layout.pipeline == 1) return 0;
+  const double table =
+      static_cast<double>(largest_share(job_.model, layout.tensor).vocab) * job_.model.hidden * 4;
+  return all_reduce_seconds(2, table, paths(layout).ends);
+}
+
+std::vector<double> StepModel::activation_bytes(const Layout& layout,
+                                                const std::vector<Stage>& stages) const {
+  std::vector<double> bytes;
+  for (const Stage& stage : stages) {
+    bytes.push_back(
+        stage_activation_bytes(job_.model, shape_of(layout), group_.device.is_cpu(), stage));
+  }
+  return bytes;
+}
+
+std::vector<MemoryParts> StepModel::memory(const Layout& layout, const std::vector<Stage>& stages,
+                                           const Schedule& schedule) const {
+  std::vector<MemoryParts> memory = resident_memory(job_, layout, stages, group_.device.is_cpu());
+  const std::vector<double> held =
+      peak_activation_bytes(schedule, activation_bytes(layout, stages));
+  for (size_t rank = 0; rank < memory.size(); ++rank) memory[rank].activations = held[rank];
+  return memory;
+}
+
+std::vector<MemoryParts> StepModel::least_memory(const Layout& layout,
+                                                 const std::vector<Stage>& stages) const {
+  std::vector<MemoryParts> memory = resident_memory(job_, layout, stages, group_.device.is_cpu());
+  const std::vector<double> bytes = activation_bytes(layout, stages);
+  for (size_t rank = 0; rank < memory.size(); ++rank) {
+    double least = bytes[rank];
+    for (size_t s = rank; s < bytes.size(); s += memory.size()) least = std::min(least, bytes[s]);
+    memory[rank].activations =
+        least * least_peak_activations(layout.schedule, layout.pipeline, layout.chunks,
+                                       layout.micro_batches, static_cast<int>(rank));
+  }
+  return memory;
+}
+
+double StepModel::average_resident(const Layout& layout) const {
+  Layout whole = layout;
+  whole.pipeline = 1;
+  const std::vector<Stage> stages = {
+      {.layers = job_.model.layers, .embedding = true, .head = true}};
+  const MemoryParts all = resident_memory(job_, whole, stages, group_.device.is_cpu()).front();
+  return (all.parameters + all.gradients + all.optimizer) / layout.pipeline;
+}
+
+// What the busiest pipeline rank spends its step on.
+void StepModel::add_breakdown(const Layout& layout, const std::vector<Stage>& stages,
+                              double makespan, Prediction& prediction) {
+  const ModelSeconds& model = model_seconds(layout);
+  double most = -1, forward = 0, backward = 0, tensor = 0;
+  for (size_t rank = 0; rank < static_cast<size_t>(layout.pipeline); ++rank) {
+    StageCost compute{0, 0, 0}, communication{0, 0, 0};
+    for (size_t s = rank; s < stages.size(); s += static_cast<size_t>(layout.pipeline)) {
+      compute = plus(compute, stage_cost(model, stages[s], compute_of));
+      communication = plus(communication, stage_cost(model, stages[s], communication_of));
+    }
+    const double busy = both_ways(compute) + both_ways(communication);
+    if (busy <= most) continue;
+    most = busy;
+    forward = layout.micro_batches * compute.forward;
+    backward = layout.micro_batches * compute.backward();
+    tensor = layout.micro_batches * both_ways(communication);
+  }
+  prediction.breakdown = {{"forward", forward},
+                          {"backward", backward},
+                          {"tensor_communication", tensor},
+                          {"pipeline_idle", std::max(0.0, makespan - layout.micro_batches * most)}};
+}
+
+Prediction StepModel::predict(const Layout& layout, const std::vector<Stage>& stages,
+                              const Schedule& schedule) {
+  const Simulation simulation = simulate(schedule, costs(layout, stages));
+  const std::vector<double> ends = reductions_end(layout, stages, simulation);
+  const double reduced = std::max(simulation.makespan, *std::max_element(ends.begin(), ends.end()));
+  const double tied = tied_reduction_seconds(layout);
+  const double agreed = std::max(reduced, std::max(ends.front(), ends.back()) + tied);
+  const double optimizer = optimizer_seconds(layout, stages);
+
+  Prediction prediction;
+  prediction.step_seconds = agreed + optimizer;
+  const double tokens = static_cast<double>(job_.training.global_batch) * job_.model.sequence;
+  prediction.tokens_per_second = tokens / prediction.step_seconds;
+  const double per_device = prediction.tokens_per_second / layout.ranks();
+  const double model_rate = per_device * model_flops_per_token(job_.model);
+  prediction.model_tflops_per_device = model_rate / 1e12;
+  prediction.hardware_tflops_per_device =
+      per_device * hardware_flops_per_token(job_.model, layout.recompute) / 1e12;
+  prediction.mfu = model_rate / peak_flops(group_.device, job_.training.dtype);
+  prediction.bubble_fraction = simulation.bubble_fraction;
+  for (const MemoryParts& rank : memory(layout, stages, schedule)) {
+    prediction.memory_bytes_per_pipeline_rank.push_back(rank.total());
+  }
+  add_breakdown(layout, stages, simulation.makespan, prediction);
+  prediction.breakdown.emplace_back("data_reduction", reduced - simulation.makespan);
+  prediction.breakdown.emplace_back("tied_embeddings", agreed - reduced);
+  prediction.breakdown.emplace_back("optimizer", optimizer);
+  return prediction;
+}
+
+}  // namespace trireme

@@ -1,0 +1,91 @@
+#pragma once
+
+#include <map>
+#include <tuple>
+#include <vector>
+
+#include "planner/cost/communication.h"
+#include "planner/cost/kernels.h"
+#include "planner/cost/memory.h"
+#include "planner/layer_cut.h"
+#include "planner/plan/plan.h"
+#include "planner/simulator.h"
+
+namespace trireme {
+
+// Seconds of one micro-batch on the slowest rank of a tensor group.
+struct PartSeconds {
+  StageCost compute{0, 0, 0};
+  StageCost communication{0, 0, 0};  // all-reduces among tensor ranks
+  StageCost total() const;
+};
+
+struct ModelSeconds {
+  PartSeconds layer, embedding, head;
+};
+
+// The analytic model of a training step of one job on one node group: from a layout to seconds and
+// bytes. Figures come from the cluster file and the kernel counts, nothing is measured. Keeps
+// references to job and cluster, which must outlive it; remembers what it computed, so one instance
+// serves one thread.
+class StepModel {
+ public:
+  StepModel(const Job& job, const Cluster& cluster, size_t group);
+
+  const Job& job() const { return job_; }
+  const NodeGroup& nodes() const { return group_; }
+  int device_count() const;
+
+  // Lower bounds of the step time of any cut and schedule of this layout, and of any schedule on
+  // this cut.
+  double quick_bound(const Layout& layout);
+  double cut_bound(const Layout& layout, const std::vector<Stage>& stages);
+
+  std::vector<Stage> cut(const Layout& layout);
+  // Op costs of every stage and the slowest hop between pipeline neighbours.
+  Costs costs(const Layout& layout, const std::vector<Stage>& stages);
+
+  // By pipeline rank, with the activations that this schedule holds.
+  std::vector<MemoryParts> memory(const Layout& layout, const std::vector<Stage>& stages,
+                                  const Schedule& schedule) const;
+  // The same with the fewest activations that the schedule of this name can hold.
+  std::vector<MemoryParts> least_memory(const Layout& layout,
+                                        const std::vector<Stage>& stages) const;
+  // Parameters, gradients and optimizer state of the average pipeline rank: the fullest has no
+  // less.
+  double average_resident(const Layout& layout) const;
+  double device_memory() const { return group_.device.memory_bytes; }
+
+  // The prediction for a legal schedule, memory included.
+  Prediction predict(const Layout& layout, const std::vector<Stage>& stages,
+                     const Schedule& schedule);
+
+ private:
+  struct LayoutPaths {
+    Path data, pipeline, ends;
+  };
+
+  WorkShape shape_of(const Layout& layout) const;
+  DeviceSpeed speed_of(const Layout& layout) const;
+  const ModelSeconds& model_seconds(const Layout& layout);
+  const LayoutPaths& paths(const Layout& layout);
+  std::vector<double> reduction_seconds(const Layout& layout, const std::vector<Stage>& stages);
+  double optimizer_seconds(const Layout& layout, const std::vector<Stage>& stages) const;
+  std::vector<double> reductions_end(const Layout& layout, const std::vector<Stage>& stages,
+                                     const Simulation& simulation);
+  double tied_reduction_seconds(const Layout& layout);
+  std::vector<double> activation_bytes(const Layout& layout,
+                                       const std::vector<Stage>& stages) const;
+  void add_breakdown(const Layout& layout, const std::vector<Stage>& stages, double makespan,
+                     Prediction& prediction);
+
+  const Job& job_;
+  const NodeGroup& group_;
+  Links links_;
+  std::map<std::tuple<int, int, int, bool>, ModelSeconds>
+      seconds_;  // tensor, micro-batch, busy slots, several
+  std::map<std::tuple<int, int, int, int>, LayoutPaths>
+      paths_;  // tensor, data, pipeline, chunks > 1
+};
+
+}  // namespace trireme

@@ -1,0 +1,32 @@
+#pragma once
+
+#include <vector>
+
+#include "planner/plan/plan.h"
+
+namespace trireme {
+
+// Time of one micro-batch, forward and backward, of the parts that a stage is made of; any unit.
+struct PartTimes {
+  double layer = 1;
+  double embedding = 0;
+  double head = 0;
+};
+
+// Cuts the layers, which are all alike, into pipeline * chunks consecutive stages in loop placement
+// (stage s on rank s mod pipeline), the embedding on the first and the head on the last stage.
+//
+// Minimised exactly is the time of the slowest pipeline rank, all its chunks together: in the
+// steady state every schedule repeats at that pace, and with one chunk it is the classic bottleneck
+// of a chain partition. The layers of each rank are then spread over its chunks so that its slowest
+// stage is as fast as it can be, because a chunk op is what neighbours wait for during fill and
+// drain. Where ranks tie, the later gets the layer: it holds fewer micro-batches.
+//
+// Every stage holds a layer, the embedding or the head; fewer layers than that needs:
+// Error(bad_input).
+std::vector<Stage> cut_layers(int layers, int pipeline, int chunks, const PartTimes& times);
+
+// Stages that need a layer of their own: all but the first and the last.
+int fewest_layers(int pipeline, int chunks);
+
+}  // namespace trireme

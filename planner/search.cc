@@ -1,0 +1,274 @@
+#include "planner/search.h"
+
+#include <fmt/format.h>
+
+#include <algorithm>
+#include <optional>
+#include <queue>
+
+#include "planner/candidates.h"
+#include "planner/checker.h"
+#include "planner/cost/step.h"
+#include "planner/schedules/schedules.h"
+#include "topology/base/check.h"
+#include "topology/base/error.h"
+
+namespace trireme {
+namespace {
+
+constexpr const char* kSavers =
+    "Not tried unless pinned: recompute=full, sequence_parallel=true, optimizer_sharding=1";
+
+// Interleaved groups that are tried for a layout. Longer ones gain next to nothing and hold ever
+// more activations.
+constexpr size_t kMostGroups = 8;
+
+// How much is known of a candidate's step time: more costs more to find out.
+enum class Known { quick_bound, cut_bound, exact };
+
+struct Candidate {
+  Layout layout;
+  size_t group = 0;
+  double seconds = 0;  // a lower bound, or the prediction
+  Known known = Known::quick_bound;
+};
+
+// The layout that came closest to fitting.
+struct Miss {
+  double missing_bytes = 0;
+  std::string text;
+};
+
+// Best-first search: the candidate of least bound is looked at more closely until the least is an
+// exact prediction, which then nothing can beat (A* with lazily refined bounds).
+class Search {
+ public:
+  Search(const Job& job, const Cluster& cluster, const PlanOptions& options)
+      : job_(job), cluster_(cluster), options_(options) {
+    models_.reserve(cluster.groups.size());
+    for (size_t g = 0; g < cluster.groups.size(); ++g) models_.emplace_back(job, cluster, g);
+  }
+
+  PlanResult run() {
+    const double begin = options_.clock ? options_.clock() : 0;
+    check_pins(job_);
+    enumerate();
+    while (!queue_.empty() && static_cast<int>(best_.size()) < std::max(1, options_.top)) {
+      const size_t next = queue_.top().second;
+      queue_.pop();
+      advance(next);
+    }
+    if (best_.empty()) throw nothing_fits();
+    fill_result();
+    if (options_.clock) result_.seconds = options_.clock() - begin;
+    return std::move(result_);
+  }
+
+ private:
+  using Entry = std::pair<double, size_t>;  // seconds, position in candidates_
+
+  void reject(const std::string& layout, const std::string& reason) {
+    last_reason_ = layout + ": " + reason;
+    if (options_.keep_rejections) result_.rejections.push_back({layout, reason});
+  }
+
+  void enumerate() {
+    for (size_t g = 0; g < models_.size(); ++g) {
+      const CandidateSinks sinks{
+          [&](const Layout& layout) {
+            candidates_.push_back({layout, g, models_[g].quick_bound(layout), Known::quick_bound});
+          },
+          [&](const std::string& layout, const std::string& reason) { reject(layout, reason); }};
+      enumerate_layouts(job_, cluster_.groups[g], sinks);
+    }
+    result_.considered = static_cast<int64_t>(candidates_.size());
+    if (options_.keep_rejections) return look_at_all();
+    std::vector<Entry> entries;
+    for (size_t i = 0; i < candidates_.size(); ++i) entries.emplace_back(candidates_[i].seconds, i);
+    queue_ = decltype(queue_)(std::greater<>(), std::move(entries));
+  }
+
+  // Every layout's memory is looked at, fast or slow, so that all reasons can be listed.
+  void look_at_all() {
+    for (size_t i = 0; i < candidates_.size(); ++i) advance(i);
+  }
+
+  void advance(size_t index) {
+    Candidate& candidate = candidates_[index];
+    StepModel& model = models_[candidate.group];
+    if (candidate.known == Known::exact) {
+      best_.push_back(index);
+      return;
+    }
+    if (candidate.known == Known::quick_bound && hopeless(candidate)) return;
+    const std::vector<Stage> stages = model.cut(candidate.layout);
+    if (candidate.known == Known::quick_bound) {
+      if (!fits(candidate, model.least_memory(candidate.layout, stages))) return;
+      candidate.known = Known::cut_bound;
+      candidate.seconds = std::max(candidate.seconds, model.cut_bound(candidate.layout, stages));
+    } else {
+      const Schedule schedule = schedule_of(candidate, stages);
+      ++result_.evaluated;
+      if (!fits(candidate, model.memory(candidate.layout, stages, schedule))) return;
+      candidate.known = Known::exact;
+      candidate.seconds = model.predict(candidate.layout, stages, schedule).step_seconds;
+    }
+    queue_.emplace(candidate.seconds, index);
+  }
+
+  // Whether the average rank misses more bytes than the closest miss so far: then this layout
+  // neither fits nor is worth naming, and needs no cut to know it.
+  bool hopeless(const Candidate& candidate) {
+    if (!miss_ || options_.keep_rejections) return false;
+    const StepModel& model = models_[candidate.group];
+    if (model.average_resident(candidate.layout) - model.device_memory() <= miss_->missing_bytes) {
+      return false;
+    }
+    fastest_miss_ = std::min(fastest_miss_, candidate.seconds);
+    return true;
+  }
+
+  // The fastest variant that fits; if none does, the first, which holds least.
+  Schedule schedule_of(const Candidate& candidate, const std::vector<Stage>& stages) {
+    const Layout& layout = candidate.layout;
+    StepModel& model = models_[candidate.group];
+    const Costs costs = model.costs(layout, stages);
+    const auto groups =
+        groups_to_try(layout.schedule, layout.pipeline, layout.micro_batches, kMostGroups);
+    Schedule best;
+    double least = 0;
+    for (const std::optional<int>& group : groups) {
+      Schedule schedule = make_schedule({.name = layout.schedule,
+                                         .pipeline = layout.pipeline,
+                                         .micro_batches = layout.micro_batches,
+                                         .chunks = layout.chunks,
+                                         .group = group,
+                                         .costs = costs});
+      if (groups.size() == 1) return schedule;
+      if (!best.ranks.empty() && missing_bytes(model, model.memory(layout, stages, schedule)) > 0) {
+        break;  // longer groups hold more
+      }
+      const double makespan = makespan_of(schedule, costs);
+      if (best.ranks.empty() || makespan * (1 + 1e-9) < least) {
+        best = std::move(schedule);
+        least = makespan;
+      }
+    }
+    return best;
+  }
+
+  static size_t fullest_rank(const std::vector<MemoryParts>& memory) {
+    const auto less = [](const MemoryParts& a, const MemoryParts& b) {
+      return a.total() < b.total();
+    };
+    return static_cast<size_t>(std::max_element(memory.begin(), memory.end(), less) -
+                               memory.begin());
+  }
+
+  // Beyond the device's memory on the fullest pipeline rank; negative when all is well.
+  static double missing_bytes(const StepModel& model, const std::vector<MemoryParts>& memory) {
+    return memory[fullest_rank(memory)].total() - model.device_memory();
+  }
+
+  bool fits(const Candidate& candidate, const std::vector<MemoryParts>& memory) {
+    const double limit = models_[candidate.group].device_memory();
+    const size_t fullest = fullest_rank(memory);
+    const double missing = missing_bytes(models_[candidate.group], memory);
+    if (missing <= 0) return true;
+    fastest_miss_ = std::min(fastest_miss_, candidate.seconds);
+    const bool closest = !miss_ || missing < miss_->missing_bytes;
+    if (!closest && !options_.keep_rejections) return false;
+    const MemoryParts& parts = memory[fullest];
+    const std::string reason = fmt::format(
+        "pipeline rank {} lacks {:.2f} GB: {:.2f} GB needed (parameters {:.2f}, gradients {:.2f}, "
+        "optimizer {:.2f}, activations {:.2f}, reserve {:.2f}) of {:.2f} GB",
+        fullest, missing / 1e9, parts.total() / 1e9, parts.parameters / 1e9, parts.gradients / 1e9,
+        parts.optimizer / 1e9, parts.activations / 1e9, parts.reserve / 1e9, limit / 1e9);
+    const std::string name = describe(candidate.layout);
+    if (closest) miss_ = Miss{missing, name + ": " + reason};
+    if (options_.keep_rejections) result_.rejections.push_back({name, reason});
+    return false;
+  }
+
+  Error nothing_fits() const {
+    const std::string what =
+        miss_ ? fmt::format("no layout fits the memory; closest is {}. {}", miss_->text, kSavers)
+              : fmt::format("no layout fits; {}", last_reason_);
+    return Error(ErrorKind::no_layout, what);
+  }
+
+  void fill_result() {
+    const Candidate& chosen = candidates_[best_.front()];
+    for (size_t i = 1; i < best_.size(); ++i) {
+      const Candidate& other = candidates_[best_[i]];
+      const std::vector<Stage> stages = models_[other.group].cut(other.layout);
+      result_.alternatives.push_back(
+          {other.layout,
+           models_[other.group].predict(other.layout, stages, schedule_of(other, stages))});
+    }
+    StepModel& model = models_[chosen.group];
+    Plan& plan = result_.plan;
+    plan.cluster = cluster_.name;
+    plan.device = model.nodes().device.name;
+    plan.job = job_;
+    plan.layout = chosen.layout;
+    plan.stages = model.cut(chosen.layout);
+    plan.schedule = schedule_of(chosen, plan.stages);
+    TRIREME_CHECK(check_schedule(plan.schedule).legal);
+    const NodeGroup& nodes = model.nodes();
+    for (int rank = 0; rank < plan.layout.ranks(); ++rank) {
+      plan.placement.push_back(
+          {nodes.hosts[static_cast<size_t>(rank / nodes.devices)], rank % nodes.devices});
+    }
+    plan.prediction = model.predict(plan.layout, plan.stages, plan.schedule);
+    add_notes(chosen.group);
+  }
+
+  void add_notes(size_t group) {
+    const int used = result_.plan.layout.ranks(), there = models_[group].device_count();
+    if (used < there) {
+      result_.notes.push_back(fmt::format(
+          "{} of {} devices are used{}", used, there,
+          job_.pins.data ? ", as pinned"
+                         : "; no layout with more that fits is faster for this batch and model"));
+    }
+    if (fastest_miss_ < result_.plan.prediction.step_seconds) {
+      result_.notes.push_back(
+          fmt::format("layouts that may be faster do not fit the memory. {}", kSavers));
+    }
+    for (size_t g = 0; g < cluster_.groups.size(); ++g) {
+      if (g == group) continue;
+      const NodeGroup& idle = cluster_.groups[g];
+      result_.notes.push_back(
+          fmt::format("{} nodes with {} x {} ({} to {}) stay idle: a plan uses one kind of node",
+                      idle.hosts.size(), idle.devices, idle.device.name, idle.hosts.front(),
+                      idle.hosts.back()));
+    }
+  }
+
+  const Job& job_;
+  const Cluster& cluster_;
+  const PlanOptions& options_;
+  std::vector<StepModel> models_;  // by node group
+  std::vector<Candidate> candidates_;
+  std::priority_queue<Entry, std::vector<Entry>, std::greater<>> queue_;
+  std::vector<size_t> best_;  // exact, fastest first
+  std::optional<Miss> miss_;
+  double fastest_miss_ = 1e300;  // lower bound of the fastest layout that did not fit
+  std::string last_reason_;
+  PlanResult result_;
+};
+
+}  // namespace
+
+std::string describe(const Layout& layout) {
+  return fmt::format("tensor={} pipeline={} data={} chunks={} micro_batch={} schedule={}",
+                     layout.tensor, layout.pipeline, layout.data, layout.chunks, layout.micro_batch,
+                     layout.schedule);
+}
+
+PlanResult find_plan(const Job& job, const Cluster& cluster, const PlanOptions& options) {
+  return Search(job, cluster, options).run();
+}
+
+}  // namespace trireme

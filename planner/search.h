@@ -1,0 +1,60 @@
+#pragma once
+
+#include <cstdint>
+#include <functional>
+#include <string>
+#include <vector>
+
+#include "planner/plan/plan.h"
+#include "topology/cluster.h"
+
+namespace trireme {
+
+struct PlanOptions {
+  int top = 5;                   // best layouts to report, the plan's own included
+  bool keep_rejections = false;  // list every layout that was turned down, with its reason
+  // Seconds since some moment, for reporting how long the search took; the planner has no clock of
+  // its own.
+  std::function<double()> clock = {};
+};
+
+// A layout that cannot be, or is not worth a look, and why. `layout` is as far as it was fixed when
+// that became clear, such as "tensor=8" or "tensor=2 pipeline=4 data=8 micro_batch=3".
+struct Rejection {
+  std::string layout;
+  std::string reason;
+};
+
+struct Alternative {
+  Layout layout;
+  Prediction prediction;
+};
+
+struct PlanResult {
+  Plan plan;
+  std::vector<Alternative> alternatives;  // the next best, best first
+  std::vector<Rejection> rejections;      // only with keep_rejections
+  int64_t considered = 0;                 // layouts whose degrees fit together
+  int64_t evaluated = 0;  // of these, simulated; the rest provably cannot be among the best
+  double seconds = 0;
+  std::vector<std::string>
+      notes;  // what the reader should know: idle devices, node groups left out
+};
+
+// The fastest layout of `job` on one node group of `cluster`, pins honoured. Searched are
+//   tensor       divisors of a node's devices within its fastest links, at most one per key-value
+//   head pipeline, data, chunks, micro-batch   all that fit the devices, layers and the batch
+//   schedule     all that are built; of interleaved's groups the eight shortest, the fastest that
+//   fits
+// Recomputation, sequence parallelism and optimizer sharding stay off unless pinned. A layout is
+// taken when its predicted memory fits the device. The search is exact under the cost model: every
+// layout it did not simulate has a lower bound above the result. Deterministic; pure.
+//
+// Throws Error(bad_input) for pins that contradict each other or the job, Error(unavailable) for a
+// pinned schedule that is not built, Error(no_layout) when nothing fits, naming the closest miss.
+PlanResult find_plan(const Job& job, const Cluster& cluster, const PlanOptions& options);
+
+// "tensor=2 pipeline=4 data=1 chunks=1 micro_batch=2 schedule=1f1b"
+std::string describe(const Layout& layout);
+
+}  // namespace trireme

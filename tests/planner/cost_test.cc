@@ -1,0 +1,190 @@
+#include <gtest/gtest.h>
+
+#include <cmath>
+
+#include "planner/cost/communication.h"
+#include "planner/cost/kernels.h"
+#include "planner/cost/memory.h"
+#include "planner/cost/step.h"
+#include "planner/schedules/generators.h"
+#include "tests/planner/test_inputs.h"
+
+namespace trireme {
+namespace {
+
+// Narayanan et al. 2021, equation 3, for one token: 96 l h^2 (1 + s/(6h) + V/(16lh)) with full
+// recomputation, of which the model's own part is 72 l h^2 (1 + s/(6h) + V/(12lh)).
+TEST(Flops, FollowEquationThreeOfMegatron) {
+  const Model model = gpt2_model(96, 12288, 96, 51200, 2048);
+  const double l = 96, h = 12288, s = 2048, v = 51200;
+  EXPECT_NEAR(
+      model_flops_per_token(model) / (72 * l * h * h * (1 + s / (6 * h) + v / (12 * l * h))), 1,
+      1e-12);
+  EXPECT_NEAR(hardware_flops_per_token(model, Recompute::full) /
+                  (96 * l * h * h * (1 + s / (6 * h) + v / (16 * l * h))),
+              1, 1e-12);
+}
+
+TEST(Kernels, SumToTheForwardFlopsOfALayer) {
+  const Model model = gpt2_model(1, 1024, 16, 50304, 512);
+  const WorkShape shape{.micro_batch = 2};
+  double flops = 0;
+  for (const Kernel& kernel : layer_kernels(model, shape).forward) flops += kernel.flops;
+  const double tokens = 2 * 512, h = 1024;
+  // 24 h^2 of matrices; attention is causal, so half of 4 s h.
+  EXPECT_NEAR(flops, tokens * (24 * h * h + 2 * 512 * h), 1);
+}
+
+TEST(Kernels, BackwardOfTheMatricesIsTwiceTheForward) {
+  const Model model = gpt2_model(1, 1024, 16, 50304, 512);
+  const PartKernels head = head_kernels(model, {});
+  double forward = 0, backward = 0;
+  for (const Kernel& kernel : head.forward) forward += kernel.flops;
+  for (const Kernel& kernel : head.input) backward += kernel.flops;
+  for (const Kernel& kernel : head.weight) backward += kernel.flops;
+  EXPECT_DOUBLE_EQ(backward, 2 * forward);
+}
+
+// 6 key-value heads over 4 ranks: 2, 2, 1, 1; each serves 2 query heads of width 8.
+TEST(Kernels, UnevenHeadsGiveTheFirstRankTheCeiling) {
+  Model model = gpt2_model(1, 96, 12, 1000, 16);
+  model.kv_heads = 6;
+  const TensorShare share = largest_share(model, 4);
+  EXPECT_EQ(share.kv, 16);
+  EXPECT_EQ(share.query, 32);
+  EXPECT_EQ(share.ffn, 96);
+  EXPECT_EQ(share.vocab, 250);
+}
+
+TEST(Kernels, TakeTheLongerOfArithmeticAndMemory) {
+  const DeviceSpeed speed{100, 10, 1};
+  EXPECT_DOUBLE_EQ(speed.seconds(Kernel{200, 10}), 3);
+  EXPECT_DOUBLE_EQ(speed.seconds(Kernel{200, 50}), 6);
+}
+
+TEST(Kernels, SlotsThatShareCoresAreSlower) {
+  const Job job = gpt2_job(gpt2_model(4, 64, 4, 256, 32), 8);
+  Cluster cluster = round_cluster(1, 8, 10);
+  cluster.groups[0].device.name = "cpu";
+  Layout layout;
+  layout.tensor = 1;
+  layout.data = 8;
+  layout.micro_batches = 1;
+  StepModel alone(job, cluster, 0);
+  const double full = alone.quick_bound(layout);
+  cluster.groups[0].cores = 2;
+  StepModel crowded(job, cluster, 0);
+  EXPECT_NEAR(crowded.quick_bound(layout), 4 * full, 1e-12);
+}
+
+TEST(Communication, AllReduceMovesTwiceTheBytesLessOneShare) {
+  EXPECT_DOUBLE_EQ(all_reduce_seconds(1, 1e9, {}), 0);
+  EXPECT_DOUBLE_EQ(all_reduce_seconds(4, 8e9, {0, 1e9}), 12);
+  // 1024 ranks and few bytes: the tree's 2 * 10 latencies, not the ring's 2046.
+  EXPECT_NEAR(all_reduce_seconds(1024, 1, {1e-6, 1e9}), 20e-6, 1e-7);
+}
+
+TEST(Communication, GroupsThatLeaveANodeShareItsNics) {
+  const Cluster cluster = round_cluster(4, 4, 10);
+  const Links links(cluster, 0);
+  Layout layout;
+  layout.tensor = 4;
+  layout.data = 2;
+  layout.pipeline = 2;
+  EXPECT_DOUBLE_EQ(links.tensor(4).bytes_per_s, 1e11);
+  EXPECT_DOUBLE_EQ(links.data(layout).bytes_per_s, 1e10);  // 4 x 10 GB/s for 4 tensor ranks
+  EXPECT_DOUBLE_EQ(links.pipeline(layout).bytes_per_s, 1e10);
+  layout.tensor = 1;
+  layout.data = 4;
+  EXPECT_DOUBLE_EQ(links.data(layout).bytes_per_s, 1e11);  // all in one node
+}
+
+// Korthikanti et al. 2022, equations 2 and 4 without the scores: s b h (10 + 24/t), and 34 s b h /
+// t.
+TEST(Memory, ActivationsOfALayerFollowThePaper) {
+  const Model model = gpt2_model(1, 1024, 16, 50304, 512);
+  const Stage layer{.layers = 1};
+  WorkShape shape{.micro_batch = 2, .tensor = 4, .dtype = Dtype::bf16};
+  const double sbh = 512.0 * 2 * 1024;
+  EXPECT_DOUBLE_EQ(stage_activation_bytes(model, shape, false, layer), sbh * (10 + 24.0 / 4));
+  shape.sequence_parallel = true;
+  EXPECT_DOUBLE_EQ(stage_activation_bytes(model, shape, false, layer), sbh * 34 / 4);
+  shape.recompute = Recompute::full;
+  EXPECT_DOUBLE_EQ(stage_activation_bytes(model, shape, false, layer), sbh * 2 / 4);
+}
+
+TEST(Memory, ActivationsOfACpuLayerAreThirteenHiddenAndTwoFfn) {
+  const Model model = gpt2_model(1, 384, 6, 256, 256);
+  EXPECT_DOUBLE_EQ(stage_activation_bytes(model, {}, true, {.layers = 1}),
+                   256.0 * 4 * (13 * 384 + 2 * 4 * 384));
+}
+
+TEST(Memory, OneRankHoldsTheParametersOfTheModel) {
+  Model model = gpt2_model(12, 768, 12, 50257, 1024);
+  EXPECT_DOUBLE_EQ(
+      stage_parameters(model, 1, {.layers = 12, .embedding = true, .head = true}, false),
+      static_cast<double>(total_parameters(model)));
+  EXPECT_DOUBLE_EQ(total_parameters(model), 124439808);  // GPT-2 small
+  model.family = Family::llama;
+  model.kv_heads = 4;
+  model.tied_embeddings = false;
+  EXPECT_DOUBLE_EQ(
+      stage_parameters(model, 1, {.layers = 12, .embedding = true, .head = true}, false),
+      static_cast<double>(total_parameters(model)));
+}
+
+TEST(Memory, TheOrderedReductionKeepsOpenPartialSums) {
+  EXPECT_EQ(gradient_buffers(Reduction::fast, 64), 1);
+  EXPECT_EQ(gradient_buffers(Reduction::ordered, 1), 1);
+  EXPECT_EQ(gradient_buffers(Reduction::ordered, 2), 3);
+  EXPECT_EQ(gradient_buffers(Reduction::ordered, 7), 4);
+  EXPECT_EQ(gradient_buffers(Reduction::ordered, 8), 5);
+}
+
+TEST(Memory, ResidentBytesPerParameter) {
+  const Model model = gpt2_model(4, 64, 4, 256, 32);
+  Job job = gpt2_job(model, 8);
+  Layout layout;
+  layout.data = 2;
+  const std::vector<Stage> stages = {{.layers = 4, .embedding = true, .head = true}};
+  const double n = static_cast<double>(total_parameters(model));
+  MemoryParts fp32 = resident_memory(job, layout, stages, false)[0];
+  EXPECT_DOUBLE_EQ(fp32.parameters + fp32.gradients + fp32.optimizer, 16 * n);
+  job.training.dtype = Dtype::bf16;
+  MemoryParts bf16 = resident_memory(job, layout, stages, false)[0];
+  EXPECT_DOUBLE_EQ(bf16.parameters + bf16.gradients + bf16.optimizer, 18 * n);
+  layout.optimizer_sharding = 1;
+  EXPECT_DOUBLE_EQ(resident_memory(job, layout, stages, false)[0].optimizer, 6 * n);
+}
+
+TEST(Memory, PeaksFollowTheProgram) {
+  const std::vector<double> peaks =
+      peak_activation_bytes(one_forward_one_backward_schedule(3, 8), {10, 20, 30});
+  EXPECT_EQ(peaks, (std::vector<double>{30, 40, 30}));
+}
+
+TEST(Step, TheBreakdownSumsToTheStep) {
+  const Job job = gpt2_job(gpt2_model(8, 512, 8, 5000, 256), 32);
+  const Cluster cluster = round_cluster(4, 4, 10);
+  StepModel model(job, cluster, 0);
+  Layout layout;
+  layout.tensor = 2;
+  layout.pipeline = 4;
+  layout.data = 2;
+  layout.micro_batch = 2;
+  layout.micro_batches = 8;
+  const std::vector<Stage> stages = model.cut(layout);
+  const Prediction prediction =
+      model.predict(layout, stages, one_forward_one_backward_schedule(4, 8));
+  double sum = 0;
+  for (const auto& [cause, seconds] : prediction.breakdown) sum += seconds;
+  EXPECT_NEAR(sum, prediction.step_seconds, 1e-12);
+  EXPECT_GT(prediction.bubble_fraction, 0);
+  EXPECT_NEAR(prediction.tokens_per_second, 32 * 256 / prediction.step_seconds, 1e-3);
+  EXPECT_NEAR(prediction.mfu, prediction.model_tflops_per_device / 100, 1e-12);
+  EXPECT_LE(model.quick_bound(layout), prediction.step_seconds);
+  EXPECT_LE(model.cut_bound(layout, stages), prediction.step_seconds);
+}
+
+}  // namespace
+}  // namespace trireme

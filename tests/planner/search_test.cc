@@ -1,0 +1,217 @@
+#include "planner/search.h"
+
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+
+#include <algorithm>
+#include <random>
+
+#include "planner/candidates.h"
+#include "planner/checker.h"
+#include "planner/cost/step.h"
+#include "planner/schedules/schedules.h"
+#include "tests/planner/test_inputs.h"
+#include "topology/base/error.h"
+
+namespace trireme {
+namespace {
+
+using ::testing::HasSubstr;
+
+Pins pins(const std::vector<std::string>& keys_and_values) {
+  Pins result;
+  for (const std::string& text : keys_and_values) set_pin(result, text);
+  return result;
+}
+
+std::string failure(const Job& job, const Cluster& cluster, ErrorKind kind) {
+  try {
+    find_plan(job, cluster, {});
+  } catch (const Error& error) {
+    EXPECT_EQ(error.kind(), kind) << error.what();
+    return error.what();
+  }
+  return "found a plan";
+}
+
+// Simulates every candidate that fits, without any bound.
+std::vector<double> all_step_times(const Job& job, const Cluster& cluster) {
+  std::vector<double> seconds;
+  for (size_t g = 0; g < cluster.groups.size(); ++g) {
+    StepModel model(job, cluster, g);
+    const auto add = [&](const Layout& layout) {
+      const std::vector<Stage> stages = model.cut(layout);
+      double least = 1e30;
+      for (const auto& group :
+           groups_to_try(layout.schedule, layout.pipeline, layout.micro_batches, 8)) {
+        const Schedule schedule = make_schedule({.name = layout.schedule,
+                                                 .pipeline = layout.pipeline,
+                                                 .micro_batches = layout.micro_batches,
+                                                 .chunks = layout.chunks,
+                                                 .group = group,
+                                                 .costs = model.costs(layout, stages)});
+        const auto memory = model.memory(layout, stages, schedule);
+        const bool fits = std::all_of(memory.begin(), memory.end(), [&](const auto& rank) {
+          return rank.total() <= model.device_memory();
+        });
+        if (!fits) continue;
+        least = std::min(least, model.predict(layout, stages, schedule).step_seconds);
+      }
+      if (least < 1e30) seconds.push_back(least);
+    };
+    enumerate_layouts(job, cluster.groups[g], {add, {}});
+  }
+  std::sort(seconds.begin(), seconds.end());
+  return seconds;
+}
+
+TEST(Search, FindsWhatTryingEverythingFinds) {
+  std::mt19937 random(3);
+  const auto pick = [&](std::initializer_list<int> values) {
+    return values.begin()[random() % values.size()];
+  };
+  for (int trial = 0; trial < 40; ++trial) {
+    Job job = gpt2_job(gpt2_model(pick({2, 5, 8, 12}), pick({256, 1024, 2048}), pick({2, 8, 16}),
+                                  pick({1000, 50000}), 512),
+                       pick({1, 6, 8, 16}), trial % 2 == 0 ? Dtype::fp32 : Dtype::bf16);
+    Cluster cluster = round_cluster(pick({1, 2, 3}), pick({1, 2, 4}), pick({2, 4, 20, 80}));
+    cluster.fabric.latency_s = trial % 3 == 0 ? 1e-3 : 0;
+    const std::vector<double> expected = all_step_times(job, cluster);
+    if (expected.empty()) {
+      EXPECT_THROW(find_plan(job, cluster, {}), Error);
+      continue;
+    }
+    const PlanResult result = find_plan(job, cluster, {.top = 4});
+    EXPECT_NEAR(result.plan.prediction.step_seconds, expected[0], 1e-12);
+    ASSERT_EQ(result.alternatives.size(), std::min<size_t>(3, expected.size() - 1));
+    for (size_t i = 0; i < result.alternatives.size(); ++i) {
+      EXPECT_NEAR(result.alternatives[i].prediction.step_seconds, expected[i + 1], 1e-12);
+    }
+    EXPECT_TRUE(check_schedule(result.plan.schedule).legal);
+    EXPECT_LE(result.evaluated, result.considered);
+  }
+}
+
+TEST(Search, EveryPinIsHonoured) {
+  Job job = gpt2_job(gpt2_model(8, 256, 8, 1000, 128), 32);
+  job.pins =
+      pins({"tensor=2", "pipeline=2", "data=2", "chunks=2", "micro_batch=2", "optimizer_sharding=1",
+            "schedule=interleaved", "sequence_parallel=true", "recompute=full"});
+  const Plan plan = find_plan(job, round_cluster(2, 4, 80), {}).plan;
+  const Layout expected{.tensor = 2,
+                        .pipeline = 2,
+                        .data = 2,
+                        .chunks = 2,
+                        .schedule = "interleaved",
+                        .micro_batch = 2,
+                        .micro_batches = 8,
+                        .sequence_parallel = true,
+                        .recompute = Recompute::full,
+                        .optimizer_sharding = 1};
+  EXPECT_EQ(plan.layout, expected);
+  ASSERT_EQ(plan.placement.size(), 8u);
+  EXPECT_EQ(plan.placement[5], (PlacedRank{"n1", 1}));
+}
+
+TEST(Search, EveryLayoutOfUpToTwelveRanksCanBePinned) {
+  Job job = gpt2_job(gpt2_model(8, 64, 4, 256, 16), 24);
+  const Cluster cluster = round_cluster(1, 12, 80);
+  for (const int tensor : {1, 2, 3, 4}) {
+    for (const int pipeline : {1, 2, 3, 4}) {
+      for (const int data : {1, 2, 4}) {
+        if (tensor * pipeline * data > 12) continue;
+        for (const int chunks : {1, 2}) {
+          for (const std::string& schedule : built_schedules()) {
+            if (chunks > 1 && !takes_chunks(schedule)) continue;
+            job.pins = Pins();
+            job.pins.tensor = tensor;
+            job.pins.pipeline = pipeline;
+            job.pins.data = data;
+            job.pins.chunks = chunks;
+            job.pins.micro_batch = 2;
+            job.pins.schedule = schedule;
+            const Plan plan = find_plan(job, cluster, {}).plan;
+            EXPECT_EQ(plan.layout.schedule, schedule);
+            EXPECT_EQ(plan.layout.ranks(), tensor * pipeline * data);
+          }
+        }
+      }
+    }
+  }
+}
+
+TEST(Search, ContradictingPinsAreNamed) {
+  Job job = gpt2_job(gpt2_model(8, 256, 8, 1000, 128), 32);
+  const Cluster cluster = round_cluster(2, 4, 80);
+  job.pins = pins({"chunks=2", "schedule=gpipe"});
+  EXPECT_THAT(failure(job, cluster, ErrorKind::bad_input), HasSubstr("schedule=gpipe"));
+  job.pins = pins({"data=4", "micro_batch=3"});
+  EXPECT_THAT(failure(job, cluster, ErrorKind::bad_input), HasSubstr("data=4 micro_batch=3"));
+  job.pins = pins({"pipeline=4", "chunks=3"});
+  EXPECT_THAT(failure(job, cluster, ErrorKind::bad_input), HasSubstr("pipeline=4 chunks=3"));
+  job.pins = pins({"schedule=zb-v"});
+  EXPECT_THAT(failure(job, cluster, ErrorKind::unavailable), HasSubstr("zb-v"));
+  job.pins = pins({"tensor=4", "pipeline=4"});
+  EXPECT_THAT(failure(job, cluster, ErrorKind::no_layout), HasSubstr("needs 16 devices"));
+  job.pins = pins({"tensor=8"});
+  EXPECT_THAT(failure(job, cluster, ErrorKind::no_layout), HasSubstr("inside a node"));
+}
+
+TEST(Search, ALayoutThatDoesNotFitSaysByHowMuchAndWhere) {
+  const Job job = gpt2_job(gpt2_model(8, 2048, 8, 50000, 128), 8);
+  EXPECT_THAT(failure(job, round_cluster(1, 2, 2.5), ErrorKind::no_layout),
+              HasSubstr("pipeline rank"));
+  const PlanResult result =
+      find_plan(job, round_cluster(1, 4, 8), {.top = 1, .keep_rejections = true});
+  ASSERT_FALSE(result.rejections.empty());
+  EXPECT_TRUE(std::any_of(result.rejections.begin(), result.rejections.end(), [](const auto& r) {
+    return r.reason.find("lacks") != std::string::npos;
+  }));
+}
+
+TEST(Search, RejectionsNameHeadsAndBatch) {
+  const Job job = gpt2_job(gpt2_model(8, 256, 2, 1000, 128), 9);
+  const PlanResult result =
+      find_plan(job, round_cluster(1, 4, 80), {.top = 1, .keep_rejections = true});
+  const auto has = [&](const std::string& text) {
+    return std::any_of(result.rejections.begin(), result.rejections.end(),
+                       [&](const auto& r) { return r.reason.find(text) != std::string::npos; });
+  };
+  EXPECT_TRUE(has("2 key-value heads, so 2 ranks would have none"));
+  EXPECT_TRUE(has("global_batch 9 is not divisible by 4 replicas"));
+}
+
+TEST(Search, OneKindOfNodeIsUsedAndTheOthersAreNoted) {
+  Cluster cluster = round_cluster(2, 4, 80);
+  cluster.groups.push_back(cluster.groups[0]);
+  cluster.groups[1].hosts = {"fast0", "fast1"};
+  cluster.groups[1].device.fp32_flops *= 4;
+  const PlanResult result = find_plan(gpt2_job(gpt2_model(8, 1024, 8, 1000, 128), 32), cluster, {});
+  EXPECT_EQ(result.plan.placement[0].node, "fast0");
+  ASSERT_FALSE(result.notes.empty());
+  EXPECT_THAT(result.notes.back(), HasSubstr("n0 to n1) stay idle"));
+}
+
+TEST(Search, IsDeterministic) {
+  const Job job = gpt2_job(gpt2_model(12, 768, 12, 50257, 1024), 64);
+  const Cluster cluster = round_cluster(4, 8, 40);
+  EXPECT_EQ(find_plan(job, cluster, {}).plan, find_plan(job, cluster, {}).plan);
+}
+
+// A model of 405 billion parameters on 16384 devices; the search itself is quick, with room for
+// slow machines here.
+TEST(Search, ALargeClusterIsSearchedQuickly) {
+  Job job = gpt2_job(gpt2_model(126, 16384, 128, 128256, 4096), 2048, Dtype::bf16);
+  job.model.family = Family::llama;
+  job.model.kv_heads = 8;
+  job.model.ffn_hidden = 53248;
+  const Cluster cluster = round_cluster(2048, 8, 80);
+  job.pins.recompute = Recompute::full;
+  job.pins.sequence_parallel = true;
+  const PlanResult result = find_plan(job, cluster, {});
+  EXPECT_GT(result.considered, 50000);
+  EXPECT_LT(result.evaluated, 200);
+}
+
+}  // namespace
+}  // namespace trireme

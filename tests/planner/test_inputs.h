@@ -1,0 +1,53 @@
+#pragma once
+
+#include "planner/plan/job.h"
+#include "topology/cluster.h"
+
+namespace trireme {
+
+inline Model gpt2_model(int layers, int hidden, int heads, int vocab, int sequence) {
+  Model model;
+  model.family = Family::gpt2;
+  model.layers = layers;
+  model.hidden = hidden;
+  model.heads = model.kv_heads = heads;
+  model.head_dim = hidden / heads;
+  model.ffn_hidden = 4 * hidden;
+  model.vocab = vocab;
+  model.sequence = model.positions = sequence;
+  model.tied_embeddings = true;
+  return model;
+}
+
+inline Job gpt2_job(const Model& model, int global_batch, Dtype dtype = Dtype::fp32) {
+  Job job;
+  job.name = "test";
+  job.model = model;
+  job.training.global_batch = global_batch;
+  job.training.dtype = dtype;
+  job.training.reduction = Reduction::fast;
+  return job;
+}
+
+// Nodes of round figures: 100 TFLOP/s, 1 TB/s memory, 100 GB/s links, four NICs of 10 GB/s, no
+// latency.
+inline Cluster round_cluster(int nodes, int devices, double memory_gb) {
+  NodeGroup group;
+  for (int n = 0; n < nodes; ++n) group.hosts.push_back("n" + std::to_string(n));
+  group.device = {.name = "X",
+                  .memory_bytes = memory_gb * 1e9,
+                  .memory_bytes_per_s = 1e12,
+                  .fp32_flops = 1e14,
+                  .bf16_flops = 1e14,
+                  .link_bytes_per_s = 1e11};
+  group.devices = devices;
+  group.link = NodeLink::nvlink;
+  group.link_bytes_per_s = 1e11;
+  group.nics = 4;
+  group.nic_bytes_per_s = 1e10;
+  Cluster cluster{"round", {group}, {}};
+  cluster.fabric.kind = FabricKind::flat;
+  return cluster;
+}
+
+}  // namespace trireme
