@@ -1,0 +1,170 @@
+#include "launcher/commands/run.h"
+
+#include <fmt/chrono.h>
+#include <fmt/format.h>
+#include <unistd.h>
+
+#include <CLI/CLI.hpp>
+#include <chrono>
+#include <csignal>
+#include <ctime>
+#include <filesystem>
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "launcher/checkpoints.h"
+#include "launcher/clock.h"
+#include "launcher/commands/common.h"
+#include "launcher/commands/report.h"
+#include "launcher/controller.h"
+#include "launcher/preflight.h"
+#include "launcher/process.h"
+#include "launcher/progress.h"
+#include "launcher/run_report.h"
+#include "planner/plan/run_directory.h"
+#include "topology/base/error.h"
+#include "topology/base/toml_reader.h"
+
+namespace trireme {
+namespace {
+
+namespace fs = std::filesystem;
+
+struct RunOptions {
+  PlanningInput input;  // the job may also be a plan
+  RunTarget target;
+  std::string run_directory;
+  std::string resume;
+  bool json = false;
+};
+
+Plan obtain_plan(const RunOptions& options) {
+  const PlanningInput& input = options.input;
+  const std::string text = read_text_file(input.job);
+  if (is_plan_file(text)) {
+    if (!input.cluster.empty() || !input.pins.empty()) {
+      throw Error(ErrorKind::bad_input,
+                  fmt::format("{} is a plan, which has its cluster and layout: --cluster and --pin "
+                              "are for jobs",
+                              input.job));
+    }
+    return parse_plan(text, input.job);
+  }
+  if (input.cluster.empty()) {
+    throw Error(ErrorKind::bad_input,
+                fmt::format("{} is a job: --cluster CLUSTER says what to plan it for", input.job));
+  }
+  check_runnable(load_job(input.job, input.pins));  // before a search that would be in vain
+  return plan_job(input, 1, false).plan;
+}
+
+// Where to continue from, or an empty text. Says which checkpoints were passed over.
+std::string obtain_checkpoint(const std::string& resume) {
+  if (resume.empty()) {
+    return "";
+  }
+  std::vector<std::string> skipped;
+  const auto found = find_checkpoint(resume, skipped);
+  for (const std::string& sentence : skipped) {
+    fmt::print(stderr, "{}\n", sentence);
+  }
+  if (!found) {
+    throw Error(ErrorKind::bad_input,
+                fmt::format("--resume {}: found no checkpoint that can be trusted", resume));
+  }
+  fmt::print(stderr, "continuing from {} after {} steps\n", found->directory, found->step);
+  return found->directory;
+}
+
+// An empty or new directory with the plan and the job in it.
+RunDirectory make_run_directory(const RunOptions& options, const Plan& plan) {
+  const std::string name = options.run_directory.empty()
+                               ? fmt::format("runs/{}-{:%Y%m%d-%H%M%S}", plan.job.name,
+                                             fmt::localtime(std::time(nullptr)))
+                               : options.run_directory;
+  RunDirectory directory{fs::absolute(name).lexically_normal()};
+  std::error_code error;
+  if (fs::exists(directory.root) && !fs::is_empty(directory.root, error)) {
+    throw Error(
+        ErrorKind::bad_input,
+        fmt::format("--run-dir {}: found files in it, expected a new or empty directory", name));
+  }
+  for (const std::string& part : {directory.logs(), directory.checkpoints(), directory.trace()}) {
+    fs::create_directories(part, error);
+    if (error) {
+      throw Error(ErrorKind::failed, fmt::format("{}: {}", part, error.message()));
+    }
+  }
+  write_text_file(directory.plan(), to_toml(plan));
+  write_text_file(directory.job(), to_toml(plan.job));
+  return directory;
+}
+
+int run(const RunOptions& options) {
+  check_target(options.target);
+  const Plan plan = obtain_plan(options);
+  check_runnable(plan);
+  const std::string resume = obtain_checkpoint(options.resume);
+  const RunDirectory directory = make_run_directory(options, plan);
+  if (!options.json) {
+    fmt::print("{}run directory: {}\n\n", plan_table(plan), directory.root);
+    std::fflush(stdout);
+  }
+  std::signal(SIGPIPE, SIG_IGN);  // a reader of our output that leaves must not end the training
+  const double begin = monotonic_seconds();
+  Progress progress(stderr, isatty(STDERR_FILENO) == 1, plan.job.training.steps);
+  const auto starter = make_local_starter(program_path());
+  Controller controller(controller_setup(plan, directory.root, resume), *starter, progress);
+  const RunOutcome outcome = controller.run();
+  progress.close();
+  const RunReport report{plan,
+                         outcome,
+                         progress.totals(),
+                         directory.root,
+                         merge_traces(directory.root, plan.layout.ranks()),
+                         monotonic_seconds() - begin};
+  if (options.json) {
+    fmt::print("{}\n", to_json(report).dump());
+  } else if (!outcome.failure) {
+    fmt::print("{}", summary_text(report));
+  }
+  std::fflush(stdout);
+  if (outcome.failure) {
+    fmt::print(stderr, "{}", to_text(*outcome.failure));
+  }
+  return outcome.exit_code;
+}
+
+}  // namespace
+
+void add_run_command(CLI::App& app, int& exit_status) {
+  const auto options = std::make_shared<RunOptions>();
+  CLI::App* command =
+      app.add_subcommand("run", "trains a job: plans if needed, launches, supervises, reports");
+  command
+      ->add_option("JOB", options->input.job,
+                   "a job file, or a plan file written by `trireme plan`")
+      ->required();
+  command->add_option("--cluster", options->input.cluster, "the cluster file to plan a job for");
+  command
+      ->add_option("--pin", options->input.pins,
+                   "fix one choice of the layout, as key=value; may be repeated")
+      ->allow_extra_args(false);
+  command->add_option("--on", options->target.on, "where the ranks run: local")
+      ->capture_default_str();
+  command->add_option("--device", options->target.device, "what the ranks compute on: cpu")
+      ->capture_default_str();
+  command->add_option("--run-dir", options->run_directory,
+                      "where everything about the run is kept (default runs/JOB-TIME)");
+  command->add_option(
+      "--resume", options->resume,
+      "continue from a run directory's newest sound checkpoint, or from one checkpoint directory");
+  command->add_flag("--json", options->json, "print one JSON object about the run at its end");
+  command->footer(
+      "Example:\n  trireme run configs/jobs/quickstart.toml --cluster "
+      "configs/clusters/laptop.toml");
+  command->callback([options, &exit_status] { exit_status = run(*options); });
+}
+
+}  // namespace trireme

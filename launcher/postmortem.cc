@@ -1,0 +1,224 @@
+#include "launcher/postmortem.h"
+
+#include <fmt/format.h>
+
+#include <algorithm>
+#include <utility>
+
+#include "launcher/doing.h"
+#include "planner/plan/protocol.h"
+#include "topology/base/check.h"
+
+namespace trireme {
+
+using Json = nlohmann::json;
+
+Postmortem::Postmortem(std::vector<std::string> names, std::vector<std::string> nodes)
+    : names_(std::move(names)), nodes_(std::move(nodes)), ranks_(names_.size()) {}
+
+Postmortem::RankCase& Postmortem::heard(int rank) {
+  RankCase& entry = ranks_.at(static_cast<size_t>(rank));
+  if (entry.order == 0) {
+    entry.order = ++reports_;
+  }
+  return entry;
+}
+
+void Postmortem::rank_said_failed(int rank, const std::string& kind, const std::string& message) {
+  RankCase& entry = heard(rank);
+  entry.error_kind = kind;
+  entry.error_message = message;
+}
+
+void Postmortem::rank_done(int rank) {
+  ranks_.at(static_cast<size_t>(rank)).done = true;
+}
+
+void Postmortem::rank_ended(int rank, RankEnd end) {
+  RankCase& entry = heard(rank);
+  entry.silent_seconds = std::max(entry.silent_seconds, end.silent_seconds);
+  if (entry.doing.is_null()) {
+    entry.doing = end.doing;
+  }
+  entry.end = std::move(end);
+}
+
+void Postmortem::rank_hung(int rank, double silent_seconds, const Json& doing) {
+  RankCase& entry = heard(rank);
+  entry.hung = true;
+  entry.silent_seconds = silent_seconds;
+  entry.doing = doing;
+}
+
+void Postmortem::agent_failed(const std::string& node, const std::string& why) {
+  AgentCase& agent = agents_[node];
+  if (agent.order == 0) {
+    agent.order = ++reports_;
+    agent.why = why;
+  }
+}
+
+void Postmortem::agent_ended(const std::string& node, const ExitStatus& status) {
+  if (const auto agent = agents_.find(node); agent != agents_.end()) {
+    agent->second.status = status;
+  }
+}
+
+Postmortem::Class Postmortem::class_of(const RankCase& rank) {
+  const bool ended_by_us = rank.end && rank.end->status.by_us;
+  if (rank.error_kind == "peer_lost") {
+    return Class::peer_lost;
+  }
+  if (rank.hung || !rank.error_kind.empty()) {
+    return Class::own;
+  }
+  if (!rank.end) {
+    return Class::none;
+  }
+  if (ended_by_us) {
+    return rank.silent_seconds >= kSuspectSeconds ? Class::suspect : Class::teardown;
+  }
+  return rank.end->status.clean() && rank.done ? Class::none : Class::own;
+}
+
+bool Postmortem::something_failed() const {
+  const auto failed = [](const RankCase& rank) {
+    const Class c = class_of(rank);
+    return c == Class::own || c == Class::peer_lost;
+  };
+  return !agents_.empty() || std::any_of(ranks_.begin(), ranks_.end(), failed);
+}
+
+std::string Postmortem::cause_of(const RankCase& rank) {
+  const bool ended_by_us = rank.end && rank.end->status.by_us;
+  if (rank.hung || (ended_by_us && class_of(rank) == Class::suspect)) {
+    return fmt::format("stopped answering: silent for {:.1f} s, {}", rank.silent_seconds,
+                       rank.end ? "ended by trireme" : "still there");
+  }
+  std::string cause = rank.error_message;
+  if (rank.end && (cause.empty() || !ended_by_us)) {
+    cause += (cause.empty() ? "" : "; ") + describe(rank.end->status);
+    if (rank.end->status.clean() && !rank.done) {
+      cause += " before its work was done";
+    }
+  }
+  return cause;
+}
+
+std::string Postmortem::cause_of(const AgentCase& agent) {
+  return agent.status ? fmt::format("{}; its process was {}", agent.why, describe(*agent.status))
+                      : agent.why;
+}
+
+std::string Postmortem::sentence(int rank) const {
+  const auto index = static_cast<size_t>(rank);
+  return fmt::format("{}: {}", names_[index], cause_of(ranks_[index]));
+}
+
+std::optional<int> Postmortem::worst_rank() const {
+  const auto before = [](const RankCase& a, const RankCase& b) {
+    return std::pair(class_of(a), a.order) < std::pair(class_of(b), b.order);
+  };
+  const auto worst = std::min_element(ranks_.begin(), ranks_.end(), before);
+  if (worst == ranks_.end() || class_of(*worst) >= Class::teardown) {
+    return std::nullopt;
+  }
+  return static_cast<int>(worst - ranks_.begin());
+}
+
+const std::pair<const std::string, Postmortem::AgentCase>* Postmortem::worst_agent() const {
+  const auto before = [](const auto& a, const auto& b) { return a.second.order < b.second.order; };
+  const auto worst = std::min_element(agents_.begin(), agents_.end(), before);
+  return worst == agents_.end() ? nullptr : &*worst;
+}
+
+Failure Postmortem::rank_failure(int rank, const std::string& log_directory) const {
+  const auto index = static_cast<size_t>(rank);
+  const RankCase& entry = ranks_[index];
+  return {.subject = names_[index],
+          .rank = rank,
+          .node = nodes_[index],
+          .cause = cause_of(entry),
+          .doing = entry.doing,
+          .log_tail = entry.end ? entry.end->log_tail : std::vector<std::string>{},
+          .log = fmt::format("{}/rank-{:05}.log", log_directory, rank),
+          .cascade = {},
+          .teardown = {}};
+}
+
+Failure Postmortem::verdict(const std::string& log_directory) const {
+  TRIREME_CHECK(something_failed());
+  const auto rank = worst_rank();
+  const auto* agent = worst_agent();
+  const RankCase* worst = rank ? &ranks_[static_cast<size_t>(*rank)] : nullptr;
+  const bool rank_is_first =
+      worst != nullptr &&
+      (agent == nullptr || (class_of(*worst) == Class::own && worst->order < agent->second.order));
+  Failure failure;
+  if (rank_is_first) {
+    failure = rank_failure(*rank, log_directory);
+  } else {
+    failure.subject = "the agent of " + agent->first;
+    failure.node = agent->first;
+    failure.cause = cause_of(agent->second);
+    failure.log = fmt::format("{}/agent-{}.log", log_directory, agent->first);
+  }
+  std::vector<std::pair<int, std::string>> cascade;
+  for (size_t r = 0; r < ranks_.size(); ++r) {
+    const Class c = class_of(ranks_[r]);
+    const int number = static_cast<int>(r);
+    if (c == Class::teardown) {
+      failure.teardown.push_back(names_[r]);
+    } else if (c != Class::none && failure.rank != number) {
+      cascade.emplace_back(ranks_[r].order, sentence(number));
+    }
+  }
+  for (const auto& [node, other] : agents_) {
+    if (failure.rank || node != failure.node) {
+      cascade.emplace_back(other.order, fmt::format("the agent of {}: {}", node, cause_of(other)));
+    }
+  }
+  std::sort(cascade.begin(), cascade.end());
+  for (auto& [order, text] : cascade) {
+    failure.cascade.push_back(std::move(text));
+  }
+  return failure;
+}
+
+Json to_json(const Failure& failure) {
+  Json json = {{"subject", failure.subject},   {"node", failure.node},
+               {"cause", failure.cause},       {"doing", failure.doing},
+               {"log_tail", failure.log_tail}, {"log", failure.log},
+               {"cascade", failure.cascade},   {"teardown", failure.teardown}};
+  if (failure.rank) {
+    json["rank"] = *failure.rank;
+  }
+  return json;
+}
+
+std::string to_text(const Failure& failure) {
+  constexpr size_t kShown = 4;  // of the cascade: the rest says the same and stands in events.jsonl
+  std::string text;
+  if (!failure.log_tail.empty()) {
+    text += fmt::format("last lines of {}:\n", failure.log);
+    for (const std::string& line : failure.log_tail) {
+      text += "  | " + line + "\n";
+    }
+  }
+  for (size_t i = 0; i < std::min(kShown, failure.cascade.size()); ++i) {
+    text += "followed by " + failure.cascade[i] + "\n";
+  }
+  if (failure.cascade.size() > kShown) {
+    text += fmt::format("followed by {} more\n", failure.cascade.size() - kShown);
+  }
+  if (!failure.teardown.empty()) {
+    text += fmt::format("ended the other {} rank(s)\n", failure.teardown.size());
+  }
+  text += fmt::format("the run failed: {} {}\n", failure.subject, failure.cause);
+  if (const std::string doing = describe_doing(failure.doing); !doing.empty()) {
+    text += fmt::format("it was {}\n", doing);
+  }
+  return text;
+}
+
+}  // namespace trireme

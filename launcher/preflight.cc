@@ -1,0 +1,84 @@
+#include "launcher/preflight.h"
+
+#include <fmt/format.h>
+#include <fmt/ranges.h>
+
+#include <algorithm>
+#include <array>
+#include <string_view>
+
+#include "topology/base/error.h"
+
+namespace trireme {
+namespace {
+
+constexpr std::array<std::string_view, 4> kSchedules = {"naive", "gpipe", "1f1b", "interleaved"};
+
+void refuse(const std::string& sentence) {
+  throw Error(ErrorKind::unavailable, sentence);
+}
+
+void refuse_other(const char* option, const std::string& value, const char* only,
+                  std::string_view known) {
+  if (value == only) {
+    return;
+  }
+  const bool is_known =
+      (" " + std::string(known) + " ").find(" " + value + " ") != std::string::npos;
+  if (is_known) {
+    refuse(fmt::format("{} {}: this version has only \"{}\"", option, value, only));
+  }
+  throw Error(ErrorKind::bad_input,
+              fmt::format("{}: found \"{}\", expected {}", option, value, only));
+}
+
+}  // namespace
+
+void check_target(const RunTarget& target) {
+  refuse_other("--on", target.on, "local", "ssh mpi slurm");
+  refuse_other("--device", target.device, "cpu", "cuda emulated");
+}
+
+void check_runnable(const Job& job) {
+  if (job.training.dtype != Dtype::fp32) {
+    refuse("training.dtype = \"bf16\": CPU ranks of this version train in fp32 only");
+  }
+}
+
+void check_runnable(const Plan& plan) {
+  check_runnable(plan.job);
+  const Layout& layout = plan.layout;
+  if (std::find(kSchedules.begin(), kSchedules.end(), plan.schedule.name) == kSchedules.end()) {
+    refuse(fmt::format("schedule \"{}\": this version runs {}", plan.schedule.name,
+                       fmt::join(kSchedules, ", ")));
+  }
+  if (layout.sequence_parallel) {
+    refuse("sequence_parallel = true: this version does not run sequence parallelism");
+  }
+  if (layout.recompute != Recompute::none) {
+    refuse(
+        fmt::format("recompute = \"{}\": this version keeps all activations and runs only \"none\"",
+                    name_of(layout.recompute)));
+  }
+  if (layout.optimizer_sharding != 0) {
+    refuse(fmt::format(
+        "optimizer_sharding = {}: this version keeps whole optimizer states, which is 0",
+        layout.optimizer_sharding));
+  }
+  if (plan.device != "cpu") {
+    throw Error(
+        ErrorKind::bad_input,
+        fmt::format("the plan is for {} devices of cluster \"{}\"; --on local --device cpu runs "
+                    "plans for \"cpu\" devices",
+                    plan.device, plan.cluster));
+  }
+  if (layout.ranks() > kMaxLocalRanks) {
+    throw Error(
+        ErrorKind::bad_input,
+        fmt::format("the plan has {} ranks; --on local starts all of them on this machine and "
+                    "stops at {}",
+                    layout.ranks(), kMaxLocalRanks));
+  }
+}
+
+}  // namespace trireme

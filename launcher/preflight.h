@@ -1,0 +1,25 @@
+#pragma once
+
+#include <string>
+
+#include "planner/plan/plan.h"
+
+namespace trireme {
+
+// How the user wants a plan to be run: values of --on and --device.
+struct RunTarget {
+  std::string on = "local";
+  std::string device = "cpu";
+};
+
+// Says no before anything is started. Throws Error(unavailable) for what this version does not have
+// (other targets, bf16, sequence parallelism, recompute, optimizer sharding, other schedules) and
+// Error(bad_input) for a plan that does not fit on this machine.
+void check_target(const RunTarget& target);
+void check_runnable(const Job& job);
+void check_runnable(const Plan& plan);
+
+// One rank per device, all on this machine.
+inline constexpr int kMaxLocalRanks = 64;
+
+}  // namespace trireme
