@@ -1,14 +1,16 @@
-// How fast a CPU rank trains, as a share of what the machine's matrix products reach in the same run.
+// How fast a CPU rank trains, as a share of what the machine's matrix products reach in the same
+// run.
 //
 //   train_speed            one rank, one thread: forward + backward + AdamW against the GEMM peak
-//                          (oneDNN fp32 2048^3, one thread); then two ranks over Gloo against one rank
+//                          (oneDNN fp32 2048^3, one thread); then two ranks over Gloo against one
+//                          rank
 //
-// Shares and ratios are what counts; absolute times drift with the machine. Each share is taken against the median of GEMM
-// timings made between the training steps, so both see the same machine.
+// Shares and ratios are what counts; absolute times drift with the machine. Each share is taken
+// against the median of GEMM timings made between the training steps, so both see the same machine.
 
+#include <fmt/format.h>
 #include <algorithm>
 #include <cmath>
-#include <fmt/format.h>
 #include <map>
 #include <mutex>
 #include <thread>
@@ -59,8 +61,10 @@ void one_rank(const Shape& shape, int steps) {
   const double peak = kGemmFlops / median(gemm_times);
   const double full = step_flops(job, false) / median(step_times);
   const double causal = step_flops(job, true) / median(step_times);
-  fmt::print("{:<22} GEMM {:6.1f} GFLOP/s   step {:7.1f} ms   {:5.1f} % of GEMM peak ({:.1f} % counting causal attention)\n",
-             shape.name, peak / 1e9, median(step_times) * 1e3, 100 * full / peak, 100 * causal / peak);
+  fmt::print(
+      "{:<22} GEMM {:6.1f} GFLOP/s   step {:7.1f} ms   {:5.1f} % of GEMM peak ({:.1f} % counting "
+      "causal attention)\n",
+      shape.name, peak / 1e9, median(step_times) * 1e3, 100 * full / peak, 100 * causal / peak);
 }
 
 // A store for ranks that are threads.
@@ -96,7 +100,8 @@ double ranks_seconds(const Plan& plan, int steps) {
   for (int r = 0; r < ranks; ++r) {
     threads.emplace_back([&, r] {
       const auto device = make_cpu_device(1);
-      const auto transport = connect_gloo(Rank(r), ranks, "localhost", rendezvous, std::chrono::minutes(1));
+      const auto transport =
+          connect_gloo(Rank(r), ranks, "localhost", rendezvous, std::chrono::minutes(1));
       StatusPage status;
       Trainer trainer(plan, Rank(r), *device, *transport, status, {});
       for (int i = 0; i < steps + 2; ++i) {
@@ -119,13 +124,17 @@ void two_ranks(const Shape& shape, int steps) {
     const char* name;
     int tensor, pipeline, data;
   };
-  for (const auto& c : {Case{"tensor 2", 2, 1, 1}, Case{"pipeline 2", 1, 2, 1}, Case{"data 2", 1, 1, 2}}) {
+  for (const auto& c :
+       {Case{"tensor 2", 2, 1, 1}, Case{"pipeline 2", 1, 2, 1}, Case{"data 2", 1, 1, 2}}) {
     const Plan plan = training_plan(job, c.tensor, c.pipeline, c.data, shape.micro_batch);
     const double two = ranks_seconds(plan, steps);
     const int m = plan.layout.micro_batches;
     const double bubble = (c.pipeline - 1.0) / (m + c.pipeline - 1.0);  // of 1F1B
-    fmt::print("{:<22} {:<12} step {:7.1f} ms for {:7.1f} ms alone   efficiency {:5.1f} %, {:5.1f} % beyond the bubble\n",
-               shape.name, c.name, two * 1e3, one * 1e3, 100 * one / (2 * two), 100 * one / (2 * two) / (1 - bubble));
+    fmt::print(
+        "{:<22} {:<12} step {:7.1f} ms for {:7.1f} ms alone   efficiency {:5.1f} %, {:5.1f} % "
+        "beyond the bubble\n",
+        shape.name, c.name, two * 1e3, one * 1e3, 100 * one / (2 * two),
+        100 * one / (2 * two) / (1 - bubble));
   }
 }
 

@@ -3,6 +3,7 @@
 #include <cstdlib>
 #include <cstring>
 #include <map>
+#include <mutex>
 #include <vector>
 
 #include "planner/plan/layout.h"
@@ -38,6 +39,7 @@ class CpuDevice final : public Device {
   // Memory that was given back is handed out again by exact size: every step asks for the same
   // sizes.
   Buffer allocate(size_t floats) override {
+    const std::lock_guard lock(mutex_);
     auto& free = free_[floats];
     if (!free.empty()) {
       float* memory = free.back();
@@ -50,7 +52,10 @@ class CpuDevice final : public Device {
     if (memory == nullptr) throw Error(ErrorKind::failed, "out of memory");
     return {this, memory, floats};
   }
-  void give_back(float* data, size_t size) override { free_[size].push_back(data); }
+  void give_back(float* data, size_t size) override {
+    const std::lock_guard lock(mutex_);
+    free_[size].push_back(data);
+  }
 
   void synchronize() override {}
   void copy_from_host(float* to, const float* host, size_t count) override {
@@ -314,6 +319,7 @@ class CpuDevice final : public Device {
 
   ThreadPool pool_;
   const Kernels& k_ = kernels();
+  std::mutex mutex_;
   std::map<size_t, std::vector<float*>> free_;
   std::vector<float> cosine_;
   std::vector<float> sine_;

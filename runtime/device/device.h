@@ -81,6 +81,7 @@ class Device {
  public:
   virtual ~Device() = default;
 
+  // From any thread, as is giving a Buffer back: a message keeps its memory until it has left.
   virtual Buffer allocate(size_t floats) = 0;
   Activation activation(size_t floats) { return std::make_shared<Buffer>(allocate(floats)); }
   virtual void synchronize() = 0;

@@ -14,8 +14,10 @@ namespace {
 
 namespace fs = std::filesystem;
 
-// Six steps, saved after three by `saver`, continued by `loader`, must equal six steps without a break.
-void resumes_with_the_same_numbers(const Job& job, const Degrees& saver, const Degrees& loader, bool same_bits) {
+// Six steps, saved after three by `saver`, continued by `loader`, must equal six steps without a
+// break.
+void resumes_with_the_same_numbers(const Job& job, const Degrees& saver, const Degrees& loader,
+                                   bool same_bits) {
   const TemporaryDirectory run;
   fs::create_directories(run.path() + "/checkpoints");
   const auto whole = run_in_memory(plan_for(job, loader));
@@ -44,17 +46,22 @@ void resumes_with_the_same_numbers(const Job& job, const Degrees& saver, const D
 
 TEST(Checkpoint, ResumingChangesNoBitOnTheSameLayout) {
   resumes_with_the_same_numbers(tiny_gpt(6), {}, {}, true);
-  resumes_with_the_same_numbers(tiny_llama(6), {2, 2, 2, 2, "interleaved", 1}, {2, 2, 2, 2, "interleaved", 1}, true);
+  resumes_with_the_same_numbers(tiny_llama(6), {2, 2, 2, 2, "interleaved", 1},
+                                {2, 2, 2, 2, "interleaved", 1}, true);
 }
 
 TEST(Checkpoint, ResumingOnAnotherPipelineAndDataLayoutChangesNoBit) {
-  resumes_with_the_same_numbers(tiny_gpt(6), {1, 4, 1, 1, "1f1b", 1}, {1, 2, 3, 2, "interleaved", 1}, true);
-  resumes_with_the_same_numbers(tiny_llama(6), {2, 1, 2, 1, "gpipe", 1}, {2, 3, 1, 1, "1f1b", 1}, true);
+  resumes_with_the_same_numbers(tiny_gpt(6), {1, 4, 1, 1, "1f1b", 1},
+                                {1, 2, 3, 2, "interleaved", 1}, true);
+  resumes_with_the_same_numbers(tiny_llama(6), {2, 1, 2, 1, "gpipe", 1}, {2, 3, 1, 1, "1f1b", 1},
+                                true);
 }
 
 TEST(Checkpoint, ResumingOnAnotherTensorDegreeStaysWithinRounding) {
-  resumes_with_the_same_numbers(tiny_gpt(6), {4, 1, 1, 1, "1f1b", 1}, {1, 2, 1, 1, "1f1b", 1}, false);
-  resumes_with_the_same_numbers(tiny_llama(6), {1, 2, 1, 1, "1f1b", 1}, {4, 1, 1, 1, "1f1b", 1}, false);
+  resumes_with_the_same_numbers(tiny_gpt(6), {4, 1, 1, 1, "1f1b", 1}, {1, 2, 1, 1, "1f1b", 1},
+                                false);
+  resumes_with_the_same_numbers(tiny_llama(6), {1, 2, 1, 1, "1f1b", 1}, {4, 1, 1, 1, "1f1b", 1},
+                                false);
 }
 
 class SavedCheckpoint : public testing::Test {
@@ -80,20 +87,23 @@ TEST_F(SavedCheckpoint, ManifestNamesEveryTensorFileWithItsSize) {
   EXPECT_EQ(manifest.at("step"), 2);
   EXPECT_EQ(manifest.at("files").size(), 4U);  // model and optimizer of two pipeline ranks
   for (const auto& file : manifest.at("files")) {
-    EXPECT_EQ(fs::file_size(directory(2) + "/" + file.at("name").get<std::string>()), file.at("bytes").get<uint64_t>());
+    EXPECT_EQ(fs::file_size(directory(2) + "/" + file.at("name").get<std::string>()),
+              file.at("bytes").get<uint64_t>());
     EXPECT_EQ(file.at("sha256").get<std::string>().size(), 64U);
   }
 }
 
 TEST_F(SavedCheckpoint, IndexNamesTheFileOfEveryTensor) {
-  const auto index = nlohmann::json::parse(read_text_file(directory(2) + "/model.safetensors.index.json"));
+  const auto index =
+      nlohmann::json::parse(read_text_file(directory(2) + "/model.safetensors.index.json"));
   int tensors = 0;
   for (const auto& [name, file] : index.at("weight_map").items()) {
     const SafetensorsFile shard(directory(2) + "/" + file.get<std::string>());
     EXPECT_EQ(shard.tensors().count(name), 1U) << name;
     ++tensors;
   }
-  EXPECT_EQ(tensors, 2 + 8 * 12 + 2);  // embeddings, twelve tensors in each of eight layers, final norm
+  EXPECT_EQ(tensors,
+            2 + 8 * 12 + 2);  // embeddings, twelve tensors in each of eight layers, final norm
 }
 
 TEST_F(SavedCheckpoint, OnlyTheNewestAreKept) {
@@ -122,7 +132,8 @@ TEST_F(SavedCheckpoint, AModelOfAnotherShapeIsRefusedByTensorName) {
     FAIL() << "it loaded";
   } catch (const Error& e) {
     EXPECT_EQ(e.kind(), ErrorKind::bad_input);
-    EXPECT_NE(std::string(e.what()).find("transformer.h.0.mlp.c_fc.weight: found shape [24, 50], expected [24, 52]"),
+    EXPECT_NE(std::string(e.what()).find(
+                  "transformer.h.0.mlp.c_fc.weight: found shape [24, 50], expected [24, 52]"),
               std::string::npos)
         << e.what();
   }

@@ -1,4 +1,5 @@
-// Would the parity tests notice? Each deliberate fault must move the numbers well beyond what they allow.
+// Would the parity tests notice? Each deliberate fault must move the numbers well beyond what they
+// allow.
 
 #include <gtest/gtest.h>
 
@@ -11,15 +12,20 @@ namespace {
 
 constexpr double kAllowed = 1e-5;  // what the parity tests allow between tensor degrees
 
-double difference(double found, double wanted) { return std::abs(found / wanted - 1); }
+double difference(double found, double wanted) {
+  return std::abs(found / wanted - 1);
+}
 
-// Loses one message in the life of the run: the receiver gets zeros, so one rank's share of one sum is dropped.
+// Loses one message in the life of the run: the receiver gets zeros, so one rank's share of one sum
+// is dropped.
 class LosingTransport final : public Transport {
  public:
-  LosingTransport(std::unique_ptr<Transport> inner, int lost) : inner_(std::move(inner)), left_(lost) {}
+  LosingTransport(std::unique_ptr<Transport> inner, int lost)
+      : inner_(std::move(inner)), left_(lost) {}
   Rank rank() const override { return inner_->rank(); }
   int size() const override { return inner_->size(); }
-  void send(Rank to, uint64_t tag, std::span<const float> data, std::shared_ptr<const void> keep) override {
+  void send(Rank to, uint64_t tag, std::span<const float> data,
+            std::shared_ptr<const void> keep) override {
     if (left_-- == 0) {
       const auto zeros = std::make_shared<std::vector<float>>(data.size(), 0.0F);
       inner_->send(to, tag, *zeros, zeros);
@@ -48,7 +54,8 @@ TEST(Mutation, AShareDroppedFromOneTensorSumIsSeenInTheLoss) {
       return std::make_unique<LosingTransport>(std::move(inner), first ? lost : -1);
     };
     const auto bad = run_in_memory(plan, options);
-    EXPECT_GT(difference(bad.reports[0].grad_norm, good.reports[0].grad_norm), kAllowed) << "message " << lost;
+    EXPECT_GT(difference(bad.reports[0].grad_norm, good.reports[0].grad_norm), kAllowed)
+        << "message " << lost;
   }
 }
 
@@ -84,7 +91,8 @@ TEST(Mutation, ASkippedTiedEmbeddingSumIsSeenInNormAndLoss) {
     const Plan plan = plan_for(tiny_gpt(8), degrees);
     const auto good = run_in_memory(plan);
     const auto bad = run_in_memory(plan, options);
-    EXPECT_GT(difference(bad.reports[0].grad_norm, good.reports[0].grad_norm), kAllowed) << pipeline;
+    EXPECT_GT(difference(bad.reports[0].grad_norm, good.reports[0].grad_norm), kAllowed)
+        << pipeline;
     EXPECT_GT(difference(bad.reports[7].loss, good.reports[7].loss), kAllowed) << pipeline;
   }
 }
