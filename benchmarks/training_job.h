@@ -4,6 +4,7 @@
 
 namespace trireme::bench {
 
+// The dimensions of a benchmark's model and batch.
 struct Shape {
   const char* name;
   int layers, hidden, heads, vocab, sequence, batch, micro_batch;

@@ -6,6 +6,7 @@
 
 namespace trireme {
 
+// A checkpoint whose files are all there and whole.
 struct FoundCheckpoint {
   std::string directory;
   int step = 0;  // how many steps were done

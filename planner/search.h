@@ -10,6 +10,7 @@
 
 namespace trireme {
 
+// What the caller wants to hear besides the plan.
 struct PlanOptions {
   int top = 5;                   // best layouts to report, the plan's own included
   bool keep_rejections = false;  // list every layout that was turned down, with its reason

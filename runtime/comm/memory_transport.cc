@@ -15,28 +15,33 @@ namespace trireme {
 
 struct MemoryWorld::Mail {
   using Key = std::tuple<int, int, uint64_t>;  // from, to, tag
+  // The sender's own memory, read only when the receiver takes it: as late as a real network may.
+  struct Letter {
+    std::span<const float> data;
+    std::shared_ptr<const void> keep;
+  };
   std::mutex mutex;
   std::condition_variable arrived;
-  std::map<Key, std::deque<std::vector<float>>> boxes;
+  std::map<Key, std::deque<Letter>> boxes;
   bool aborted = false;
 
-  void put(const Key& key, std::span<const float> data) {
+  void put(const Key& key, Letter letter) {
     {
       const std::lock_guard lock(mutex);
-      boxes[key].emplace_back(data.begin(), data.end());
+      boxes[key].push_back(std::move(letter));
     }
     arrived.notify_all();
   }
 
-  std::vector<float> take(const Key& key) {
+  Letter take(const Key& key) {
     std::unique_lock lock(mutex);
     arrived.wait(lock, [&] { return aborted || boxes.count(key) > 0; });
     if (aborted) throw Error(ErrorKind::peer_lost, "another rank failed");
     auto box = boxes.find(key);
-    std::vector<float> data = std::move(box->second.front());
+    Letter letter = std::move(box->second.front());
     box->second.pop_front();
     if (box->second.empty()) boxes.erase(box);
-    return data;
+    return letter;
   }
 };
 
@@ -49,16 +54,16 @@ class MemoryTransport final : public Transport {
   int size() const override { return size_; }
 
   void send(Rank to, uint64_t tag, std::span<const float> data,
-            std::shared_ptr<const void>) override {
-    mail_->put({rank_.value, to.value, tag}, data);
+            std::shared_ptr<const void> keep) override {
+    mail_->put({rank_.value, to.value, tag}, {data, std::move(keep)});
   }
 
   std::unique_ptr<Work> receive(Rank from, uint64_t tag, std::span<float> into) override {
     struct Receive final : Work {
       void wait() override {
-        const auto data = mail->take(key);
-        TRIREME_CHECK(data.size() == into.size());
-        std::copy(data.begin(), data.end(), into.begin());
+        const auto letter = mail->take(key);
+        TRIREME_CHECK(letter.data.size() == into.size());
+        std::copy(letter.data.begin(), letter.data.end(), into.begin());
       }
       std::shared_ptr<MemoryWorld::Mail> mail;
       MemoryWorld::Mail::Key key;

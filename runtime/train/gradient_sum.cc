@@ -208,7 +208,11 @@ void GradientSum::finish_share(Bucket& bucket) {
 // The share of another replica arrives where this replica's own part of it still lies. That part
 // has left by then: the other one needed it to finish the share.
 void GradientSum::start_spread(Bucket& bucket, std::vector<std::unique_ptr<Work>>& arriving) {
+  if (replicas() == 1) return;
   const FlatRange mine = share_of(bucket, setup_.replica);
+  // A copy leaves: the caller may write to the result while the message is still under way.
+  const Activation sent = device_.activation(mine.size());
+  device_.copy(sent->data(), result_->data() + mine.begin, mine.size());
   for (int replica = 0; replica < replicas(); ++replica) {
     if (replica == setup_.replica) continue;
     const Rank rank = setup_.replicas[replica];
@@ -217,10 +221,7 @@ void GradientSum::start_spread(Bucket& bucket, std::vector<std::unique_ptr<Work>
       arriving.push_back(transport_.receive(rank, tag_of(bucket, 1, 0),
                                             {result_->data() + theirs.begin, theirs.size()}));
     }
-    if (mine.size() > 0) {
-      transport_.send(rank, tag_of(bucket, 1, 0), {result_->data() + mine.begin, mine.size()},
-                      result_);
-    }
+    if (mine.size() > 0) transport_.send(rank, tag_of(bucket, 1, 0), sent->span(), sent);
   }
 }
 

@@ -44,6 +44,7 @@ TEST(ClusterErrors, FileLevel) {
   EXPECT_EQ(complaint(one_node_with("", "") + "[fabrik]\n"),
             "c.toml:6:2: fabrik: found an unknown key; did you mean \"fabric\"?");
   EXPECT_EQ(complaint("[=]\n").substr(0, 28), "c.toml:1:2: not valid TOML: ");
+  EXPECT_EQ(complaint("name = \u00fc\n").substr(0, 28), "c.toml:1:8: not valid TOML: ");
   EXPECT_EQ(complaint("[[nodes]\n").substr(0, 28), "c.toml:1:9: not valid TOML: ");
 }
 

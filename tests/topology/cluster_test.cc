@@ -32,7 +32,15 @@ nics = 8
 nic_gbps = 200
 [[nodes]]
 hosts = "b[1-2]"
-device = {name = "X1", memory_gb = 64, memory_gb_per_s = 2000, bf16_tflops = 400, fp32_tflops = 50, tf32_tflops = 200, fp16_tflops = 401, link_gb_per_s = 300, pcie_gb_per_s = 32}
+device.name = "X1"
+device.memory_gb = 64
+device.memory_gb_per_s = 2000
+device.bf16_tflops = 400
+device.fp32_tflops = 50
+device.tf32_tflops = 200
+device.fp16_tflops = 401
+device.link_gb_per_s = 300
+device.pcie_gb_per_s = 32
 devices = 4
 link = {kind = "pcie", gb_per_s = 20, latency_us = 10, switch_devices = 2}
 nics = 1
