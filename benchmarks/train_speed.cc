@@ -9,6 +9,7 @@
 // against the median of GEMM timings made between the training steps, so both see the same machine.
 
 #include <fmt/format.h>
+#include <malloc.h>
 #include <algorithm>
 #include <cmath>
 #include <map>
@@ -143,6 +144,9 @@ void two_ranks(const Shape& shape, int steps) {
 
 int main() {
   using namespace trireme::bench;
+  // As in trireme-rank.
+  mallopt(M_MMAP_THRESHOLD, 64 << 20);
+  mallopt(M_TRIM_THRESHOLD, 256 << 20);
   one_rank({"gpt 6x384, 4x256", 6, 384, 6, 256, 256, 4, 4}, 15);
   one_rank({"gpt2-124m, 4x64", 12, 768, 12, 50257, 64, 4, 4}, 9);
   two_ranks({"gpt 6x384, 8x256", 6, 384, 6, 256, 256, 8, 1}, 9);

@@ -41,6 +41,11 @@ int run(int argc, char** argv) {
   try {
     app.parse(argc, argv);
   } catch (const CLI::ParseError& error) {
+    if (argc > 1 && argv[1][0] != '-' && app.get_subcommands().empty()) {
+      throw trireme::Error(
+          trireme::ErrorKind::bad_input,
+          fmt::format("no command is called \"{}\"; trireme --help lists them", argv[1]));
+    }
     // CLI11 numbers its complaints; here all of them are bad usage.
     return app.exit(error) == 0 ? 0 : trireme::exit_code(trireme::ErrorKind::bad_input);
   }

@@ -225,7 +225,9 @@ std::string draw_grid(const Schedule& schedule, const Execution& execution,
     grid += fmt::format("rank {:>3} {}", rank, from > 0 ? "..." : "   ");
     for (size_t i = from; i < std::min(program.size(), head + 1 + kAfter); ++i) {
       std::string cell = to_string(program[i]);
-      if (i == head) cell = rank == culprit ? "!" + cell + "!" : "[" + cell + "]";
+      if (i == head) {
+        cell = rank == culprit ? fmt::format("!{}!", cell) : fmt::format("[{}]", cell);
+      }
       grid += fmt::format(" {:>7}", cell);
     }
     if (waits[rank].stuck) {

@@ -13,10 +13,9 @@
 namespace trireme {
 namespace {
 
-// Gives `layers` equal items to bins one by one, each to the bin that is least loaded.
-// Since items are equal this minimises the largest load: a bin above the optimum would have taken
-// its last item while some bin had room below it.
-// Ties go to the bin that stands first in `order`.
+// Gives `layers` equal items to bins one by one, each to the bin that is least loaded; ties go to
+// the bin that stands first in `order`. Since items are equal this minimises the largest load: a
+// bin above the optimum would have taken its last item while some bin had room below it.
 void fill(std::vector<int>& count, const std::vector<double>& start, double item, int layers,
           const std::vector<size_t>& order) {
   using Load = std::pair<double, size_t>;  // of a bin, and its place in the order
@@ -31,6 +30,55 @@ void fill(std::vector<int>& count, const std::vector<double>& start, double item
   }
 }
 
+double fixed_time(const Stage& stage, const PartTimes& times) {
+  return (stage.embedding ? times.embedding : 0) + (stage.head ? times.head : 0);
+}
+
+// The stages in loop placement, each with the layers that it cannot do without.
+std::vector<Stage> least_stages(int pipeline, int chunks) {
+  const int stages = pipeline * chunks;
+  std::vector<Stage> result;
+  result.reserve(static_cast<size_t>(stages));
+  for (int s = 0; s < stages; ++s) {
+    const bool end = s == 0 || s == stages - 1;
+    result.push_back({s % pipeline, s / pipeline, 0, end ? 0 : 1, s == 0, s == stages - 1});
+  }
+  return result;
+}
+
+// How many of `layers` each rank takes beyond those that its stages already hold.
+std::vector<int> layers_of_ranks(const std::vector<Stage>& stages, int pipeline, int layers,
+                                 const PartTimes& times) {
+  const auto ranks = static_cast<size_t>(pipeline);
+  std::vector<double> start(ranks, 0);
+  for (const Stage& stage : stages) {
+    start[static_cast<size_t>(stage.pipeline_rank)] +=
+        fixed_time(stage, times) + stage.layers * times.layer;
+  }
+  std::vector<size_t> later_first(ranks);
+  std::iota(later_first.rbegin(), later_first.rend(), size_t{0});
+  std::vector<int> count(ranks, 0);
+  fill(count, start, times.layer, layers, later_first);
+  return count;
+}
+
+// Spreads a rank's further layers over its chunks.
+void spread(std::vector<Stage>& stages, size_t rank, size_t pipeline, int layers,
+            const PartTimes& times) {
+  std::vector<double> start;
+  std::vector<int> held;
+  for (size_t s = rank; s < stages.size(); s += pipeline) {
+    start.push_back(fixed_time(stages[s], times));
+    held.push_back(stages[s].layers);
+  }
+  std::vector<size_t> earlier_first(held.size());
+  std::iota(earlier_first.begin(), earlier_first.end(), size_t{0});
+  fill(held, start, times.layer, layers, earlier_first);
+  for (size_t chunk = 0; chunk < held.size(); ++chunk) {
+    stages[chunk * pipeline + rank].layers = held[chunk];
+  }
+}
+
 }  // namespace
 
 int fewest_layers(int pipeline, int chunks) {
@@ -38,58 +86,25 @@ int fewest_layers(int pipeline, int chunks) {
 }
 
 std::vector<Stage> cut_layers(int layers, int pipeline, int chunks, const PartTimes& times) {
-  const int stages = pipeline * chunks;
-  if (layers < fewest_layers(pipeline, chunks)) {
+  const int least = fewest_layers(pipeline, chunks);
+  if (layers < least) {
     throw Error(
         ErrorKind::bad_input,
-        fmt::format("{} layers are too few for {} stages: all but the first (embedding) and the "
-                    "last (head) need a layer",
-                    layers, stages));
+        fmt::format("{} layers are too few for {} stages: all but the first (embedding) and "
+                    "the last (head) need a layer",
+                    layers, pipeline * chunks));
   }
-  std::vector<Stage> result;
-  for (int s = 0; s < stages; ++s) {
-    result.push_back({s % pipeline, s / pipeline, 0, 0, s == 0, s == stages - 1});
-  }
-  const auto fixed_of = [&](const Stage& stage) {
-    return (stage.embedding ? times.embedding : 0) + (stage.head ? times.head : 0);
-  };
-  // What each rank must hold, then the rest to whom it burdens least.
-  std::vector<double> fixed(static_cast<size_t>(pipeline), 0);
-  std::vector<int> count(static_cast<size_t>(pipeline), 0);
-  int left = layers;
-  for (Stage& stage : result) {
-    const auto rank = static_cast<size_t>(stage.pipeline_rank);
-    fixed[rank] += fixed_of(stage);
-    stage.layers = stage.embedding || stage.head ? 0 : 1;
-    count[rank] += stage.layers;
-    left -= stage.layers;
-  }
-  const std::vector<int> least = count;
-  std::vector<size_t> order(count.size());
-  std::iota(order.rbegin(), order.rend(), size_t{0});
-  fill(count, fixed, times.layer, left, order);
-  // Within a rank, over its chunks.
-  for (int rank = 0; rank < pipeline; ++rank) {
-    std::vector<double> start;
-    std::vector<int> held;
-    for (int s = rank; s < stages; s += pipeline) {
-      start.push_back(fixed_of(result[static_cast<size_t>(s)]));
-      held.push_back(result[static_cast<size_t>(s)].layers);
-    }
-    const auto r = static_cast<size_t>(rank);
-    std::vector<size_t> earlier_first(held.size());
-    std::iota(earlier_first.begin(), earlier_first.end(), size_t{0});
-    fill(held, start, times.layer, count[r] - least[r], earlier_first);
-    for (size_t chunk = 0; chunk < held.size(); ++chunk) {
-      result[chunk * static_cast<size_t>(pipeline) + r].layers = held[chunk];
-    }
+  std::vector<Stage> stages = least_stages(pipeline, chunks);
+  const std::vector<int> more = layers_of_ranks(stages, pipeline, layers - least, times);
+  for (size_t rank = 0; rank < more.size(); ++rank) {
+    spread(stages, rank, more.size(), more[rank], times);
   }
   int first = 0;
-  for (Stage& stage : result) {
+  for (Stage& stage : stages) {
     stage.first_layer = first;
     first += stage.layers;
   }
-  return result;
+  return stages;
 }
 
 }  // namespace trireme

@@ -2,6 +2,7 @@
 // hand.
 
 #include <fmt/format.h>
+#include <malloc.h>
 #include <unistd.h>
 #include <chrono>
 #include <cstdio>
@@ -117,6 +118,10 @@ int main(int count, char** arguments) {
     std::fprintf(stderr, "trireme-rank is started by trireme run, not by hand\n");
     return 2;
   }
+  // Message buffers of a few hundred kB come and go all the time: keep them in the heap instead of
+  // mapping fresh pages.
+  mallopt(M_MMAP_THRESHOLD, 64 << 20);
+  mallopt(M_TRIM_THRESHOLD, 256 << 20);
   try {
     return trireme::run_main(arguments[1], std::atoi(arguments[2]));
   } catch (const std::exception& error) {

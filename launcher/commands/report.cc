@@ -97,8 +97,9 @@ std::string placement_table(const Plan& plan) {
       const std::string& host = plan.placement[static_cast<size_t>(rank)].node;
       if (hosts.empty() || hosts.back() != host) hosts.push_back(host);
     }
-    const PlacedRank& first = plan.placement[static_cast<size_t>(block * p)];
-    const PlacedRank& last = plan.placement[static_cast<size_t>(block * (p + 1) - 1)];
+    const PlacedRank& first = plan.placement[static_cast<size_t>(block) * static_cast<size_t>(p)];
+    const PlacedRank& last =
+        plan.placement[static_cast<size_t>(block) * static_cast<size_t>(p + 1) - 1];
     text +=
         fmt::format("  pipeline {:>3}   ranks {:>5}-{:<5}  {} (device {} to {})\n", p, block * p,
                     block * (p + 1) - 1, compress_hosts(hosts), first.device, last.device);

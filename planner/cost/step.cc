@@ -222,6 +222,7 @@ double StepModel::tied_reduction_seconds(const Layout& layout) {
 std::vector<double> StepModel::activation_bytes(const Layout& layout,
                                                 const std::vector<Stage>& stages) const {
   std::vector<double> bytes;
+  bytes.reserve(stages.size());
   for (const Stage& stage : stages) {
     bytes.push_back(
         stage_activation_bytes(job_.model, shape_of(layout), group_.device.is_cpu(), stage));

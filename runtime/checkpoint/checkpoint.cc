@@ -5,6 +5,7 @@
 #include <unistd.h>
 #include <algorithm>
 #include <cerrno>
+#include <cstdio>
 #include <cstring>
 #include <filesystem>
 #include <nlohmann/json.hpp>
@@ -297,6 +298,16 @@ void remove_old(const RunDirectory& run, int keep) {
   for (size_t i = 0; i + keep < found.size(); ++i) fs::remove_all(found[i]);
 }
 
+// A checkpoint of the same step is swapped out in one go, so that one of the two is always there.
+void put_in_place(const std::string& partial, const std::string& final_path) {
+  const unsigned int how = fs::exists(final_path) ? RENAME_EXCHANGE : RENAME_NOREPLACE;
+  if (renameat2(AT_FDCWD, partial.c_str(), AT_FDCWD, final_path.c_str(), how) != 0) {
+    throw Error(ErrorKind::failed,
+                fmt::format("{}: cannot be put in place: {}", final_path, std::strerror(errno)));
+  }
+  if (how == RENAME_EXCHANGE) fs::remove_all(partial);
+}
+
 // Rank 0: waits for all writers, completes the directory and puts it in its place.
 std::string publish(const Plan& plan, Transport& transport, const Report& own,
                     const std::string& partial, int step, const RunDirectory& run) {
@@ -319,8 +330,7 @@ std::string publish(const Plan& plan, Transport& transport, const Report& own,
   write_manifest(plan, partial, reports, step);
   sync_path(partial, O_RDONLY | O_DIRECTORY);
   const std::string final_path = run.checkpoint(step);
-  fs::remove_all(final_path);
-  fs::rename(partial, final_path);
+  put_in_place(partial, final_path);
   sync_path(run.checkpoints(), O_RDONLY | O_DIRECTORY);
   remove_old(run, plan.job.checkpoint.keep);
   return final_path;

@@ -8,7 +8,8 @@
 namespace trireme {
 namespace {
 
-// Below this many floats a member sends everything to everybody: one hop instead of two.
+// Up to this many floats a member sends everything to everybody: one hop instead of two. Between
+// two members that moves no more bytes either, so they always do.
 constexpr size_t kDirectFloats = 16 * 1024;
 
 using Shared = std::shared_ptr<std::vector<float>>;
@@ -92,7 +93,7 @@ class AllReduce final : public Work {
       : group_(group),
         data_(data),
         op_(op),
-        direct_(data.size() <= kDirectFloats),
+        direct_(group.size() == 2 || data.size() <= kDirectFloats),
         scatter_tag_(group.next_tag()),
         gather_tag_(direct_ ? 0 : group.next_tag()) {
     const auto mine = part(group_.index_);

@@ -8,7 +8,7 @@ say() { printf '== %s\n' "$*"; }
 build_packages=(
   build-essential cmake ninja-build ccache pkg-config python3
   libboost-dev libtomlplusplus-dev libspdlog-dev libfmt-dev libcli11-dev nlohmann-json3-dev
-  libdnnl-dev ocl-icd-opencl-dev libgloo-dev libssl-dev libgtest-dev libgmock-dev libbenchmark-dev
+  libdnnl-dev ocl-icd-opencl-dev libgloo-dev libssl-dev libgtest-dev libgmock-dev
 )
 
 is_installed() { [ "$(dpkg-query -W -f='${db:Status-Status}' "$1" 2>/dev/null)" = installed ]; }

@@ -10,10 +10,12 @@
 
 #include "topology/base/error.h"
 
-namespace toml::inline v3 {
+namespace toml {
+inline namespace v3 {
 class node;
 class table;
-}  // namespace toml::inline v3
+}  // namespace v3
+}  // namespace toml
 
 namespace trireme {
 
