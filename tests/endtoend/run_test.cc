@@ -1,0 +1,127 @@
+// The whole path with real processes: two TOML files go in, trained models come out.
+
+#include <gtest/gtest.h>
+
+#include <cstdlib>
+#include <filesystem>
+#include <fstream>
+#include <nlohmann/json.hpp>
+#include <string>
+#include <vector>
+
+#include "topology/base/toml_reader.h"
+
+namespace trireme {
+namespace {
+
+namespace fs = std::filesystem;
+
+class Run : public testing::Test {
+ protected:
+  void SetUp() override {
+    std::string pattern = fs::temp_directory_path().string() + "/trireme-run-XXXXXX";
+    ASSERT_NE(mkdtemp(pattern.data()), nullptr);
+    directory_ = pattern;
+    std::ofstream(directory_ + "/cluster.toml") << R"(name = "here"
+[[nodes]]
+hosts = "localhost"
+device = "cpu"
+devices = 8
+link = "memory"
+)";
+    std::ofstream(directory_ + "/job.toml")
+        << "name = \"tiny\"\n[model]\nweights = \"" << TRIREME_SOURCE_DIR
+        << "/tests/data/llama-tiny\"\nsequence = 32\n"
+        << "[training]\nglobal_batch = 12\nsteps = 6\nwarmup_steps = 6\n"
+        << "[data]\npath = \"" << TRIREME_SOURCE_DIR
+        << "/tests/data/tokens.u16\"\nformat = \"u16\"\norder = "
+           "\"sequential\"\n[checkpoint]\nevery = 3\nkeep = 0\n";
+  }
+  void TearDown() override { fs::remove_all(directory_); }
+
+  int trireme(const std::string& arguments) const {
+    const std::string command = std::string(TRIREME_BINARY_DIR) + "/trireme " + arguments + " > " +
+                                directory_ + "/out.txt 2>&1";
+    const int status = std::system(command.c_str());
+    return WIFEXITED(status) ? WEXITSTATUS(status) : -1;
+  }
+  int run(const std::string& name, const std::string& more) const {
+    return trireme("run " + directory_ + "/job.toml --cluster " + directory_ +
+                   "/cluster.toml --run-dir " + directory_ + "/" + name + " " + more);
+  }
+  std::string output() const { return read_text_file(directory_ + "/out.txt"); }
+
+  // Step and loss, as written: 9 significant digits.
+  std::vector<std::pair<int, double>> losses(const std::string& name) const {
+    std::ifstream lines(directory_ + "/" + name + "/metrics.jsonl");
+    std::vector<std::pair<int, double>> found;
+    for (std::string line; std::getline(lines, line);) {
+      const auto step = nlohmann::json::parse(line);
+      found.emplace_back(step.at("step").get<int>(), step.at("loss").get<double>());
+    }
+    return found;
+  }
+
+  std::string directory_;
+};
+
+const char* const kEightRanks =
+    "--pin tensor=2 --pin pipeline=2 --pin data=2 --pin chunks=2 --pin schedule=interleaved --pin "
+    "micro_batch=1";
+const char* const kTwoRanks =
+    "--pin tensor=2 --pin pipeline=1 --pin data=1 --pin chunks=1 --pin schedule=gpipe --pin "
+    "micro_batch=1";
+
+TEST_F(Run, EightProcessesTrainToTheLossesOfTwo) {
+  ASSERT_EQ(run("eight", kEightRanks), 0) << output();
+  ASSERT_EQ(run("two", kTwoRanks), 0) << output();
+  EXPECT_EQ(losses("eight").size(), 6U);
+  EXPECT_EQ(losses("eight"), losses("two"));
+}
+
+TEST_F(Run, LeavesEverythingThatTheRunDirectoryPromises) {
+  ASSERT_EQ(run("one", kEightRanks), 0) << output();
+  for (const char* name :
+       {"plan.toml", "job.toml", "events.jsonl", "metrics.jsonl", "logs/rank-00007.log",
+        "trace/trace.json", "checkpoints/step-00000003/manifest.json",
+        "checkpoints/step-00000006/config.json"}) {
+    EXPECT_TRUE(fs::exists(directory_ + "/one/" + name)) << name;
+  }
+  const auto trace = nlohmann::json::parse(read_text_file(directory_ + "/one/trace/trace.json"));
+  int ops = 0;
+  for (const auto& event : trace.is_array() ? trace : trace.at("traceEvents")) {
+    if (event.value("cat", "") == "op") ++ops;
+  }
+  // 6 steps, 8 ranks, 2 chunks, 6 micro-batches, forward and backward.
+  EXPECT_EQ(ops, 6 * 8 * 2 * 6 * 2);
+}
+
+TEST_F(Run, ResumesOnAnotherLayoutWithTheSameLosses) {
+  ASSERT_EQ(run("whole", kEightRanks), 0) << output();
+  fs::remove_all(directory_ + "/whole/checkpoints/step-00000006");
+  ASSERT_EQ(run("resumed", std::string(kTwoRanks) + " --resume " + directory_ + "/whole"), 0)
+      << output();
+  const auto whole = losses("whole");
+  EXPECT_EQ(losses("resumed"),
+            (std::vector<std::pair<int, double>>(whole.begin() + 3, whole.end())));
+}
+
+TEST_F(Run, RefusesWhatTheRuntimeDoesNotHaveBeforeAnythingStarts) {
+  for (const char* pin :
+       {"recompute=full", "sequence_parallel=true", "optimizer_sharding=1", "schedule=zb-v"}) {
+    EXPECT_EQ(run("refused", std::string("--pin ") + pin), 2) << pin << "\n" << output();
+    EXPECT_FALSE(fs::exists(directory_ + "/refused/logs")) << pin;
+  }
+}
+
+TEST_F(Run, DataThatIsNotThereIsNamed) {
+  std::ofstream(directory_ + "/job.toml", std::ios::app) << "\n";
+  std::string job = read_text_file(directory_ + "/job.toml");
+  job.replace(job.find("tokens.u16"), 10, "absent.u16");
+  std::ofstream(directory_ + "/job.toml") << job;
+  EXPECT_NE(run("absent", kTwoRanks), 0);
+  EXPECT_NE(output().find("absent.u16"), std::string::npos) << output();
+}
+
+}  // namespace
+}  // namespace trireme
