@@ -13,11 +13,10 @@
 #include <thread>
 
 #include "planner/plan/run_directory.h"
+#include "runtime/checkpoint/checkpoint.h"
 #include "runtime/comm/gloo_transport.h"
 #include "runtime/control/control_client.h"
 #include "runtime/train/trainer.h"
-
-#include "runtime/checkpoint/checkpoint.h"
 
 namespace trireme {
 namespace {
