@@ -42,6 +42,9 @@ struct Schedule {
   int micro_batches = 0;
   std::vector<StagePlace> stages;      // by global stage
   std::vector<std::vector<Op>> ranks;  // by pipeline rank
+  // Every backward is followed at once by an update of its stage's weights, and a backward uses the
+  // version of the weights that its forward used (PipeDream); otherwise one update ends the step.
+  bool asynchronous = false;
 
   int pipeline() const { return static_cast<int>(ranks.size()); }
   int chunks() const { return ranks.empty() ? 0 : static_cast<int>(stages.size() / ranks.size()); }
