@@ -3,11 +3,15 @@
 #include <fmt/format.h>
 
 #include <algorithm>
+#include <array>
 #include <cstdint>
 #include <set>
 #include <vector>
 
 #include "planner/execution.h"
+#include "planner/message_order.h"
+#include "planner/standstill.h"
+#include "topology/base/check.h"
 
 namespace trireme {
 namespace {
@@ -102,13 +106,66 @@ uint8_t seen_bit(OpKind kind) {
   return 0;
 }
 
-// What a stage still lacks for one micro-batch, or nullptr.
-const char* lacking(uint8_t seen, bool forward_only) {
-  if ((seen & kSeenF) == 0) return "forward";
-  if (forward_only || (seen & kSeenB) != 0) return nullptr;
-  if ((seen & (kSeenI | kSeenW)) == 0) return "backward";
-  if ((seen & kSeenI) == 0) return "input-gradient";
-  return (seen & kSeenW) == 0 ? "weight-gradient" : nullptr;
+const char* name_of(OpKind kind) {
+  switch (kind) {
+    case OpKind::forward:
+      return "forward";
+    case OpKind::backward:
+      return "backward";
+    case OpKind::backward_input:
+      return "input-gradient";
+    case OpKind::backward_weight:
+      break;
+  }
+  return "weight-gradient";
+}
+
+// A weight gradient takes what the input gradient of its own stage leaves, so on one rank.
+Complaint check_weight_after_input(const std::vector<Op>& program, size_t rank, size_t i,
+                                   uint8_t seen) {
+  const Op& op = program[i];
+  if (op.kind != OpKind::backward_weight) return std::nullopt;
+  const Op input{OpKind::backward_input, false, op.stage, op.micro_batch};
+  const bool in_pair = i > 0 && program[i - 1].overlaps_next && program[i - 1].stage == op.stage &&
+                       program[i - 1].micro_batch == op.micro_batch;
+  if (in_pair) {
+    return illegal(fmt::format("{}: {} overlaps {}, whose output it takes", where(rank, i),
+                               to_string(op), to_string(input)),
+                   rank, i);
+  }
+  if ((seen & kSeenI) != 0) return std::nullopt;
+  return illegal(fmt::format("{}: {} stands before {}, whose output it takes", where(rank, i),
+                             to_string(op), to_string(input)),
+                 rank, i);
+}
+
+Verdict first_missing(const Schedule& schedule) {
+  const std::vector<Op> missing = missing_ops(schedule, 1);
+  TRIREME_CHECK(!missing.empty());
+  const Op& op = missing.front();
+  return illegal(fmt::format("stage {} never does the {} of micro-batch {}", op.stage,
+                             name_of(op.kind), op.micro_batch));
+}
+
+// What follows when no op is there twice: each count tells that its ops are complete.
+bool is_complete(const std::array<size_t, 4>& counts, size_t slots) {
+  const auto [forward, backward, input, weight] = counts;
+  if (forward != slots) return false;
+  return backward + input + weight == 0 || (backward + input == slots && weight == input);
+}
+
+// A complaint when bits of `seen` exclude this op.
+Complaint check_once(const std::vector<Op>& program, size_t rank, size_t i, uint8_t seen) {
+  const Op& op = program[i];
+  const uint8_t bit = seen_bit(op.kind);
+  const uint8_t excluded = bit == kSeenB   ? kSeenB | kSeenI | kSeenW
+                           : bit == kSeenF ? kSeenF
+                                           : bit | kSeenB;
+  if ((seen & excluded) == 0) return std::nullopt;
+  return illegal(fmt::format("{}: {} does a second time what stage {} already did for "
+                             "micro-batch {}",
+                             where(rank, i), to_string(op), op.stage, op.micro_batch),
+                 rank, i);
 }
 
 Complaint check_counts(const Schedule& schedule) {
@@ -116,49 +173,54 @@ Complaint check_counts(const Schedule& schedule) {
   size_t ops = 0;
   for (const std::vector<Op>& program : schedule.ranks) ops += program.size();
   // Before anything of that size is allocated: a schedule may claim any number of micro-batches.
-  if (ops / micro_batches < schedule.stages.size()) {
-    return illegal(fmt::format("{} ops cannot cover {} stages x {} micro-batches", ops,
-                               schedule.stages.size(), micro_batches));
-  }
+  if (ops / micro_batches < schedule.stages.size()) return first_missing(schedule);
   std::vector<uint8_t> seen(schedule.stages.size() * micro_batches, 0);
-  bool forward_only = true;
+  std::array<size_t, 4> counts{};
+  Complaint early;
   for (size_t rank = 0; rank < schedule.ranks.size(); ++rank) {
-    for (size_t i = 0; i < schedule.ranks[rank].size(); ++i) {
-      const Op& op = schedule.ranks[rank][i];
+    const std::vector<Op>& program = schedule.ranks[rank];
+    for (size_t i = 0; i < program.size(); ++i) {
+      const Op& op = program[i];
       uint8_t& bits =
           seen[static_cast<size_t>(op.stage) * micro_batches + static_cast<size_t>(op.micro_batch)];
-      const uint8_t bit = seen_bit(op.kind);
-      const uint8_t excluded = bit == kSeenB   ? kSeenB | kSeenI | kSeenW
-                               : bit == kSeenF ? kSeenF
-                                               : bit | kSeenB;
-      if ((bits & excluded) != 0) {
-        return illegal(fmt::format("{}: {} does a second time what stage {} already did for "
-                                   "micro-batch {}",
-                                   where(rank, i), to_string(op), op.stage, op.micro_batch),
-                       rank, i);
-      }
-      bits |= bit;
-      forward_only = forward_only && op.kind == OpKind::forward;
+      if (Complaint complaint = check_once(program, rank, i, bits)) return complaint;
+      if (!early) early = check_weight_after_input(program, rank, i, bits);
+      bits |= seen_bit(op.kind);
+      ++counts[static_cast<size_t>(op.kind)];
     }
   }
-  for (size_t slot = 0; slot < seen.size(); ++slot) {
-    if (const char* missing = lacking(seen[slot], forward_only)) {
-      return illegal(fmt::format("stage {} never does the {} of micro-batch {}",
-                                 slot / micro_batches, missing, slot % micro_batches));
+  if (!is_complete(counts, seen.size())) return first_missing(schedule);
+  return early;
+}
+
+Complaint check_memory(const Schedule& schedule, const std::optional<std::vector<int>>& limits) {
+  if (!limits) return std::nullopt;
+  if (limits->size() != 1 && limits->size() != schedule.ranks.size()) {
+    return illegal(fmt::format("found {} memory limits, expected one, or one for each of {} ranks",
+                               limits->size(), schedule.ranks.size()));
+  }
+  for (size_t rank = 0; rank < schedule.ranks.size(); ++rank) {
+    const int limit = limits->size() == 1 ? limits->front() : (*limits)[rank];
+    int held = 0;
+    int freed = 0;  // by the first op of a pair, but not before the pair ends
+    const std::vector<Op>& program = schedule.ranks[rank];
+    for (size_t i = 0; i < program.size(); ++i) {
+      if (program[i].kind == OpKind::forward && ++held > limit) {
+        return illegal(fmt::format("{}: {} is one chunk activation too many: rank {} then holds "
+                                   "{}, its limit is {}",
+                                   where(rank, i), to_string(program[i]), rank, held, limit),
+                       rank, i);
+      }
+      if (program[i].kind == OpKind::backward || program[i].kind == OpKind::backward_weight) {
+        ++freed;
+      }
+      if (program[i].overlaps_next) continue;
+      held -= freed;
+      freed = 0;
     }
   }
   return std::nullopt;
 }
-
-// How a stopped execution waits: for every rank the position it is stuck at, and the rank and
-// position of an op that it waits for. Ranks that have finished wait for nothing.
-struct Wait {
-  bool stuck = false;
-  Op waiting;  // the op, of an overlapped pair the one, whose input is missing
-  Op needed;
-  size_t rank = 0;  // where the needed op stands
-  size_t position = 0;
-};
 
 bool provides(const Op& op, const Op& needed) {
   if (op.stage != needed.stage || op.micro_batch != needed.micro_batch) return false;
@@ -166,133 +228,80 @@ bool provides(const Op& op, const Op& needed) {
   return op.kind == OpKind::backward || op.kind == OpKind::backward_input;
 }
 
-Wait wait_of(const Schedule& schedule, const Execution& execution, size_t rank) {
+// Where a rank of a stopped execution stands, and an op that it waits for there.
+StuckRank stuck_rank(const Schedule& schedule, const Execution& execution, size_t rank) {
   const std::vector<Op>& program = schedule.ranks[rank];
-  const size_t head = execution.next()[rank];
-  Wait wait;
-  if (head == program.size()) return wait;
-  wait.stuck = true;
-  wait.waiting = program[head];
-  std::vector<Op> missing = execution.missing_inputs(wait.waiting);
+  StuckRank stuck;
+  stuck.at = execution.next()[rank];
+  if (stuck.at == program.size()) return stuck;
+  Op waiting = program[stuck.at];
+  std::vector<Op> missing = execution.missing_inputs(waiting);
   if (missing.empty()) {
-    wait.waiting = program[head + 1];
-    missing = execution.missing_inputs(wait.waiting);
+    waiting = program[stuck.at + 1];  // the pair's other op
+    missing = execution.missing_inputs(waiting);
   }
   // An input of the rank's own making is the plainer mistake.
   const auto own = [&](const Op& op) {
     return schedule.stages[static_cast<size_t>(op.stage)].rank == static_cast<int>(rank);
   };
   const auto first_own = std::find_if(missing.begin(), missing.end(), own);
-  wait.needed = first_own != missing.end() ? *first_own : missing.front();
-  wait.rank = static_cast<size_t>(schedule.stages[static_cast<size_t>(wait.needed.stage)].rank);
-  const std::vector<Op>& other = schedule.ranks[wait.rank];
-  wait.position =
-      static_cast<size_t>(std::find_if(other.begin(), other.end(),
-                                       [&](const Op& op) { return provides(op, wait.needed); }) -
-                          other.begin());
-  wait.needed = other[wait.position];
-  return wait;
-}
-
-// The ranks of one cycle of waits, in the order in which they wait for each other. Every stuck rank
-// waits for a stuck rank, so following waits from any of them ends in a cycle.
-std::vector<size_t> wait_cycle(const std::vector<Wait>& waits) {
-  size_t at = 0;
-  while (!waits[at].stuck) ++at;
-  for (size_t i = 0; i < waits.size(); ++i) at = waits[at].rank;
-  std::vector<size_t> cycle;
-  do {
-    cycle.push_back(at);
-    at = waits[at].rank;
-  } while (at != cycle.front());
-  return cycle;
-}
-
-// Around where it stopped: what ran, the op that each rank waits at in brackets, the culprit in
-// exclamation marks.
-std::string draw_grid(const Schedule& schedule, const Execution& execution,
-                      const std::vector<Wait>& waits, size_t culprit) {
-  constexpr size_t kBefore = 4, kAfter = 4, kMostRanks = 32;
-  std::string grid;
-  for (size_t rank = 0; rank < schedule.ranks.size(); ++rank) {
-    if (rank == kMostRanks) {
-      grid += fmt::format("... and {} more ranks\n", schedule.ranks.size() - rank);
-      break;
-    }
-    const std::vector<Op>& program = schedule.ranks[rank];
-    const size_t head = execution.next()[rank];
-    const size_t from = head > kBefore ? head - kBefore : 0;
-    grid += fmt::format("rank {:>3} {}", rank, from > 0 ? "..." : "   ");
-    for (size_t i = from; i < std::min(program.size(), head + 1 + kAfter); ++i) {
-      std::string cell = to_string(program[i]);
-      if (i == head) {
-        cell = rank == culprit ? fmt::format("!{}!", cell) : fmt::format("[{}]", cell);
-      }
-      grid += fmt::format(" {:>7}", cell);
-    }
-    if (waits[rank].stuck) {
-      grid += fmt::format("   waits for {} of rank {}", to_string(waits[rank].needed),
-                          waits[rank].rank);
-    }
-    grid += "\n";
-  }
-  return grid;
-}
-
-// Of the ranks in a cycle, the one that the least move of an op would free: the op that its
-// predecessor in the cycle waits for stands closest behind the op it is stuck at; the lowest rank
-// on a tie.
-size_t culprit_of(const Execution& execution, const std::vector<Wait>& waits,
-                  const std::vector<size_t>& cycle) {
-  size_t culprit = cycle.front(), least = SIZE_MAX;
-  for (const size_t rank : cycle) {
-    const Wait& wait = waits[rank];
-    const size_t move = wait.position - execution.next()[wait.rank];
-    if (move < least || (move == least && wait.rank < culprit)) {
-      least = move;
-      culprit = wait.rank;
-    }
-  }
-  return culprit;
+  const Op needed = first_own != missing.end() ? *first_own : missing.front();
+  stuck.stuck = true;
+  stuck.for_rank = static_cast<size_t>(schedule.stages[static_cast<size_t>(needed.stage)].rank);
+  const std::vector<Op>& other = schedule.ranks[stuck.for_rank];
+  const auto maker =
+      std::find_if(other.begin(), other.end(), [&](const Op& op) { return provides(op, needed); });
+  stuck.for_step = static_cast<size_t>(maker - other.begin());
+  stuck.waiting = to_string(waiting);
+  stuck.needed = to_string(*maker);
+  return stuck;
 }
 
 Verdict explain_stop(const Schedule& schedule, const Execution& execution) {
-  std::vector<Wait> waits;
+  std::vector<StuckRank> ranks;
+  std::vector<size_t> steps;
   for (size_t rank = 0; rank < schedule.ranks.size(); ++rank) {
-    waits.push_back(wait_of(schedule, execution, rank));
+    ranks.push_back(stuck_rank(schedule, execution, rank));
+    steps.push_back(schedule.ranks[rank].size());
   }
-  const std::vector<size_t> cycle = wait_cycle(waits);
-  const size_t culprit = culprit_of(execution, waits, cycle);
-  const size_t position = execution.next()[culprit];
+  const std::vector<size_t> cycle = wait_cycle(ranks);
+  const size_t culprit = culprit_of(ranks, cycle);
+  const StuckRank& stuck = ranks[culprit];
   Verdict verdict;
   if (cycle.size() == 1) {
-    verdict = illegal(
-        fmt::format("{}: {} stands before {}, whose output it takes", where(culprit, position),
-                    to_string(waits[culprit].waiting), to_string(waits[culprit].needed)),
-        culprit, position);
+    const bool in_pair =
+        stuck.for_step <= stuck.at + 1 && schedule.ranks[culprit][stuck.at].overlaps_next;
+    verdict =
+        illegal(fmt::format("{}: {} {} {}, whose output it takes", where(culprit, stuck.at),
+                            stuck.waiting, in_pair ? "overlaps" : "stands before", stuck.needed),
+                culprit, stuck.at);
   } else {
-    std::string chain;
-    for (const size_t rank : cycle) {
-      chain += fmt::format("{}rank {} at {} waits for {} of rank {}", chain.empty() ? "" : ", ",
-                           rank, to_string(waits[rank].waiting), to_string(waits[rank].needed),
-                           waits[rank].rank);
-    }
-    verdict = illegal(fmt::format("{} ranks wait for each other: {}", cycle.size(), chain), culprit,
-                      position);
+    verdict = illegal(
+        fmt::format("{} ranks wait for each other: {}", cycle.size(), describe_cycle(ranks, cycle)),
+        culprit, stuck.at);
   }
-  verdict.grid = draw_grid(schedule, execution, waits, culprit);
+  const auto name = [&](size_t rank, size_t step) { return to_string(schedule.ranks[rank][step]); };
+  verdict.grid = draw_standstill(ranks, steps, name, culprit);
   return verdict;
 }
 
+// A walk that only asks whether, not when.
+struct Untimed {
+  double run(size_t, size_t, double) const { return 0; }
+  double deliver(size_t, size_t, double) const { return 0; }
+};
+
 }  // namespace
 
-Verdict check_schedule(const Schedule& schedule) {
+Verdict check_schedule(const Schedule& schedule, const CheckOptions& options) {
   for (const auto rule : {check_places, check_ops, check_counts}) {
     if (Complaint complaint = rule(schedule)) return *complaint;
   }
+  if (Complaint complaint = check_memory(schedule, options.memory_limit)) return *complaint;
   Execution execution(schedule);
-  execution.run([](size_t, size_t) {});
+  execution.run(Untimed());
   if (!execution.complete()) return explain_stop(schedule, execution);
+  if (Complaint complaint = check_messages(schedule, options)) return *complaint;
   return {true, "", std::nullopt, ""};
 }
 

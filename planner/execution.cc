@@ -3,34 +3,17 @@
 #include <numeric>
 
 namespace trireme {
-namespace {
-
-// B counts as I and W at once.
-constexpr uint8_t kForward = 1, kInput = 2, kWeight = 4;
-
-uint8_t bits_of(OpKind kind) {
-  switch (kind) {
-    case OpKind::forward:
-      return kForward;
-    case OpKind::backward:
-      return kInput | kWeight;
-    case OpKind::backward_input:
-      return kInput;
-    case OpKind::backward_weight:
-      return kWeight;
-  }
-  return 0;
-}
-
-}  // namespace
 
 Execution::Execution(const Schedule& schedule)
     : schedule_(schedule),
-      stages_(static_cast<int>(schedule.stages.size())),
-      done_(schedule.stages.size() * static_cast<size_t>(schedule.micro_batches), 0),
+      last_stage_(static_cast<int>(schedule.stages.size()) - 1),
+      micro_batches_(static_cast<size_t>(schedule.micro_batches)),
+      slots_(schedule.stages.size() * micro_batches_),
+      there_(2 * slots_ + 1, kNotYet),
       next_(schedule.ranks.size(), 0),
       runnable_(schedule.ranks.size()),
-      blocked_(schedule.ranks.size(), false) {
+      awaited_(schedule.ranks.size(), outputs()) {
+  there_.back() = 0;
   std::iota(runnable_.rbegin(), runnable_.rend(), size_t{0});
 }
 
@@ -41,69 +24,26 @@ bool Execution::complete() const {
   return true;
 }
 
-bool Execution::done(OpKind kind, int stage, int micro_batch) const {
-  const uint8_t bits = bits_of(kind);
-  return (done_[slot(stage, micro_batch)] & bits) == bits;
-}
-
-bool Execution::inputs_done(const Op& op) const {
-  const int stage = op.stage, i = op.micro_batch;
-  switch (op.kind) {
-    case OpKind::forward:
-      return stage == 0 || (done_[slot(stage - 1, i)] & kForward) != 0;
-    case OpKind::backward:
-    case OpKind::backward_input:
-      return (done_[slot(stage, i)] & kForward) != 0 &&
-             (stage + 1 == stages_ || (done_[slot(stage + 1, i)] & kInput) != 0);
-    case OpKind::backward_weight:
-      return (done_[slot(stage, i)] & kInput) != 0;
-  }
-  return false;
+bool Execution::forward_done(int stage, int micro_batch) const {
+  const Op taker = stage < last_stage_ ? Op{OpKind::forward, false, stage + 1, micro_batch}
+                                       : Op{OpKind::backward, false, stage, micro_batch};
+  return there_[input_of(taker)] >= 0;
 }
 
 std::vector<Op> Execution::missing_inputs(const Op& op) const {
   std::vector<Op> missing;
-  const auto need = [&](OpKind kind, int stage) {
-    const uint8_t bits = kind == OpKind::forward ? kForward : kInput;
-    if ((done_[slot(stage, op.micro_batch)] & bits) == 0) {
-      missing.push_back({kind, false, stage, op.micro_batch});
-    }
-  };
+  if (there_[input_of(op)] >= 0) return missing;
   if (op.kind == OpKind::forward) {
-    if (op.stage > 0) need(OpKind::forward, op.stage - 1);
-  } else if (op.kind == OpKind::backward_weight) {
-    need(OpKind::backward_input, op.stage);
-  } else {
-    need(OpKind::forward, op.stage);
-    if (op.stage + 1 < stages_) need(OpKind::backward_input, op.stage + 1);
+    missing.push_back({OpKind::forward, false, op.stage - 1, op.micro_batch});
+    return missing;
+  }
+  if (!forward_done(op.stage, op.micro_batch)) {
+    missing.push_back({OpKind::forward, false, op.stage, op.micro_batch});
+  }
+  if (op.stage < last_stage_) {
+    missing.push_back({OpKind::backward_input, false, op.stage + 1, op.micro_batch});
   }
   return missing;
-}
-
-bool Execution::ready(size_t rank) const {
-  const std::vector<Op>& program = schedule_.ranks[rank];
-  const Op& op = program[next_[rank]];
-  return inputs_done(op) && (!op.overlaps_next || inputs_done(program[next_[rank] + 1]));
-}
-
-void Execution::finish(size_t rank) {
-  const std::vector<Op>& program = schedule_.ranks[rank];
-  const bool pair = program[next_[rank]].overlaps_next;
-  mark(program[next_[rank]++]);
-  if (pair) mark(program[next_[rank]++]);
-}
-
-void Execution::mark(const Op& op) {
-  done_[slot(op.stage, op.micro_batch)] |= bits_of(op.kind);
-  if (op.kind == OpKind::forward && op.stage + 1 < stages_) wake(op.stage + 1);
-  if ((bits_of(op.kind) & kInput) != 0 && op.stage > 0) wake(op.stage - 1);
-}
-
-void Execution::wake(int stage) {
-  const auto rank = static_cast<size_t>(schedule_.stages[static_cast<size_t>(stage)].rank);
-  if (!blocked_[rank]) return;
-  blocked_[rank] = false;
-  runnable_.push_back(rank);
 }
 
 }  // namespace trireme

@@ -1,5 +1,6 @@
 #pragma once
 
+#include <cstddef>
 #include <cstdint>
 #include <vector>
 
@@ -11,54 +12,125 @@ namespace trireme {
 // whose output it takes have run. Sends never block. Used by the checker (does everything run?) and
 // the simulator (when?).
 //
+// One number is kept for each output that a neighbouring stage takes: when it is there, or that it
+// is not yet. That number alone says whether an op can run. F(s,i) takes the output of F(s-1,i). B
+// or I(s,i) takes the one of B or I(s+1,i), on the last stage that of F(s,i); so when it is there,
+// the stage's own F has run as well. W takes nothing that crosses stages.
+//
 // The schedule must be well formed: every op on its stage's rank, stage and micro-batch in range,
-// at most one F and one B-or-I per stage and micro-batch, and no op overlapping more than the next.
-// It need not be free of deadlock.
+// at most one F and one B-or-I per stage and micro-batch, every W behind its I, and no op
+// overlapping more than the next. It need not be free of deadlock. It must outlive the execution.
 class Execution {
  public:
   explicit Execution(const Schedule& schedule);
 
-  // Calls visit(rank, position) for each op or first op of an overlapped pair, inputs before users,
-  // until every rank is done or blocked. Linear in the number of ops.
-  template <class Visit>
-  void run(Visit&& visit) {
-    while (!runnable_.empty()) {
-      const size_t rank = runnable_.back();
-      runnable_.pop_back();
-      while (next_[rank] < schedule_.ranks[rank].size() && ready(rank)) {
-        visit(rank, next_[rank]);
-        finish(rank);
-      }
-      blocked_[rank] = true;
-    }
-  }
+  // Runs until every rank is done or blocked, linear in the number of ops. For each op, or first op
+  // of an overlapped pair, asks
+  //   double clock.run(size_t rank, size_t position, double ready)
+  // when the op ends, given when its inputs are there; and for each output that a neighbouring
+  // stage takes, in the order in which a rank's program makes them,
+  //   double clock.deliver(size_t edge, size_t output, double end)
+  // when it is there. Times are not negative. Edge 2s leads from stage s to s+1, edge 2s+1 to s-1;
+  // `output` numbers all outputs (see input_of).
+  template <class Clock>
+  void run(Clock&& clock);
 
   bool complete() const;
   // The position that each rank has reached.
   const std::vector<size_t>& next() const { return next_; }
 
-  // Whether this op has run.
-  bool done(OpKind kind, int stage, int micro_batch) const;
-  // The ops whose output `op` takes and that have not run: at most two. I stands for B or I.
+  // The ops whose output `op` takes and that have not run: at most two. I stands for B or I. A W is
+  // taken to miss nothing.
   std::vector<Op> missing_inputs(const Op& op) const;
 
+  // The number of the output that `op` takes; outputs() - 1 stands for none.
+  size_t input_of(const Op& op) const {
+    if (op.kind == OpKind::backward_weight || (op.kind == OpKind::forward && op.stage == 0)) {
+      return outputs() - 1;
+    }
+    return (op.kind == OpKind::forward ? 0 : slots_) + slot(op);
+  }
+  size_t outputs() const { return there_.size(); }
+
  private:
-  bool ready(size_t rank) const;
-  bool inputs_done(const Op& op) const;
-  void finish(size_t rank);
-  void mark(const Op& op);
-  void wake(int stage);
-  size_t slot(int stage, int micro_batch) const {
-    return static_cast<size_t>(stage) * static_cast<size_t>(schedule_.micro_batches) +
-           static_cast<size_t>(micro_batch);
+  static constexpr double kNotYet = -1;
+
+  size_t slot(const Op& op) const {
+    return static_cast<size_t>(op.stage) * micro_batches_ + static_cast<size_t>(op.micro_batch);
+  }
+  bool forward_done(int stage, int micro_batch) const;
+
+  // What the op at `position` lacks, its pair's second op included, or outputs() - 1.
+  size_t awaited_by(const std::vector<Op>& program, size_t position) const {
+    const size_t input = input_of(program[position]);
+    if (there_[input] < 0 || !program[position].overlaps_next) return input;
+    return input_of(program[position + 1]);
+  }
+
+  template <class Clock>
+  void finish(Clock& clock, const Op& op, double end);
+
+  void arrive(size_t output, size_t rank, double time) {
+    there_[output] = time;
+    if (awaited_[rank] != output) return;
+    awaited_[rank] = outputs();
+    runnable_.push_back(rank);
   }
 
   const Schedule& schedule_;
-  int stages_;
-  std::vector<uint8_t> done_;  // by stage and micro-batch: bits of F, I and W
+  int last_stage_;
+  size_t micro_batches_;
+  size_t slots_;
+  std::vector<double> there_;  // by output: forwards by stage and micro-batch, backwards, "none"
   std::vector<size_t> next_;
   std::vector<size_t> runnable_;
-  std::vector<bool> blocked_;
+  std::vector<size_t> awaited_;  // by rank: the output that it is blocked on, else outputs()
 };
+
+template <class Clock>
+void Execution::run(Clock&& clock) {
+  while (!runnable_.empty()) {
+    const size_t rank = runnable_.back();
+    runnable_.pop_back();
+    const std::vector<Op>& program = schedule_.ranks[rank];
+    size_t at = next_[rank];
+    while (at < program.size()) {
+      const Op& op = program[at];
+      double ready = there_[input_of(op)];
+      if (op.overlaps_next && ready >= 0) {
+        const double second = there_[input_of(program[at + 1])];
+        ready = second < ready && second >= 0 ? ready : second;
+      }
+      if (ready < 0) {
+        awaited_[rank] = awaited_by(program, at);
+        break;
+      }
+      const double end = clock.run(rank, at, ready);
+      finish(clock, op, end);
+      ++at;
+      if (op.overlaps_next) finish(clock, program[at++], end);
+    }
+    next_[rank] = at;
+  }
+}
+
+template <class Clock>
+void Execution::finish(Clock& clock, const Op& op, double end) {
+  if (op.kind == OpKind::backward_weight) return;
+  const auto stage = static_cast<size_t>(op.stage);
+  if (op.kind == OpKind::forward) {
+    if (op.stage == last_stage_) {
+      there_[slots_ + slot(op)] = end;
+      return;
+    }
+    const size_t output = slot(op) + micro_batches_;
+    arrive(output, static_cast<size_t>(schedule_.stages[stage + 1].rank),
+           clock.deliver(2 * stage, output, end));
+  } else if (op.stage > 0) {
+    const size_t output = slots_ + slot(op) - micro_batches_;
+    arrive(output, static_cast<size_t>(schedule_.stages[stage - 1].rank),
+           clock.deliver(2 * stage + 1, output, end));
+  }
+}
 
 }  // namespace trireme

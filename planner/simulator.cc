@@ -1,6 +1,9 @@
 #include "planner/simulator.h"
 
 #include <algorithm>
+#include <array>
+#include <map>
+#include <utility>
 
 #include "planner/execution.h"
 #include "topology/base/check.h"
@@ -8,93 +11,142 @@
 namespace trireme {
 namespace {
 
-// The clock of every rank and of every output while an Execution walks the schedule.
-class Timing {
- public:
-  Timing(const Schedule& schedule, const Costs& costs)
-      : schedule_(schedule),
-        costs_(costs),
-        rank_free_(schedule.ranks.size(), 0),
-        forward_end_(schedule.stages.size() * static_cast<size_t>(schedule.micro_batches), 0),
-        input_end_(forward_end_.size(), 0) {}
+// A directed link between two ranks. It has one sender, whose ops end in program order, so taking
+// messages as the sender's program makes them serves them in the order of time: no event queue is
+// needed to let them queue.
+struct Link {
+  LinkCost cost;
+  double free = 0;  // from when on it can take the next message
+};
 
-  // Advances over one op, or over the overlapped pair that starts here, and returns when it runs.
-  OpTimes advance(size_t rank, size_t position) {
-    const std::vector<Op>& program = schedule_.ranks[rank];
-    const Op& op = program[position];
-    double start = std::max(rank_free_[rank], arrival(op));
-    double duration = cost(rank, position);
-    if (op.overlaps_next) {
-      start = std::max(start, arrival(program[position + 1]));
-      duration += cost(rank, position + 1);
+// The clock of every rank and link while an Execution walks the schedule.
+class Clock {
+ public:
+  Clock(const Schedule& schedule, const Costs& costs)
+      : schedule_(schedule), costs_(costs), rank_free_(schedule.ranks.size(), 0) {
+    for (size_t stage = 0; stage < schedule.stages.size(); ++stage) {
+      const StageCost& cost = costs.of_stage(static_cast<int>(stage));
+      std::array<double, 4>& durations = durations_.emplace_back();
+      for (size_t kind = 0; kind < durations.size(); ++kind) {
+        durations[kind] = cost.of(static_cast<OpKind>(kind));
+      }
     }
-    const double end = start + duration;
-    note(op, end);
-    if (op.overlaps_next) note(program[position + 1], end);
-    rank_free_[rank] = end;
-    return {start, end};
+    lay_links();
   }
 
-  double cost(size_t rank, size_t position) const {
-    if (costs_.op_time) return costs_.op_time(static_cast<int>(rank), position);
-    const Op& op = schedule_.ranks[rank][position];
-    return costs_.of_stage(op.stage).of(op.kind);
+  double run(size_t rank, size_t position, double ready) {
+    const double end = std::max(rank_free_[rank], ready) + duration(rank, position);
+    rank_free_[rank] = end;
+    return end;
+  }
+
+  double deliver(size_t edge, size_t /*output*/, double end) {
+    const int number = link_of_edge_[edge];
+    if (number < 0) return end;
+    Link& link = links_[static_cast<size_t>(number)];
+    link.free = std::max(link.free, end) + link.cost.transfer;
+    return link.free + link.cost.hop;
+  }
+
+  // Of the op, or of the overlapped pair, that starts at this position.
+  double duration(size_t rank, size_t position) const {
+    const double first = single(rank, position);
+    if (!schedule_.ranks[rank][position].overlaps_next) return first;
+    const double second = single(rank, position + 1);
+    return first + second - costs_.overlap * std::min(first, second);
   }
 
   double makespan() const { return *std::max_element(rank_free_.begin(), rank_free_.end()); }
+  double rank_free(size_t rank) const { return rank_free_[rank]; }
 
  private:
-  size_t slot(int stage, int micro_batch) const {
-    return static_cast<size_t>(stage) * static_cast<size_t>(schedule_.micro_batches) +
-           static_cast<size_t>(micro_batch);
+  double single(size_t rank, size_t position) const {
+    if (costs_.op_time) return costs_.op_time(static_cast<int>(rank), position);
+    const Op& op = schedule_.ranks[rank][position];
+    return durations_[static_cast<size_t>(op.stage)][static_cast<size_t>(op.kind)];
   }
 
-  double hop(int from, int to) const {
-    const auto rank = [&](int stage) { return schedule_.stages[static_cast<size_t>(stage)].rank; };
-    return rank(from) == rank(to) ? 0 : costs_.hop;
-  }
-
-  // When the input from the neighbouring stage is there; what this rank made itself is there once
-  // it is free.
-  double arrival(const Op& op) const {
-    if (op.kind == OpKind::forward) {
-      if (op.stage == 0) return 0;
-      return forward_end_[slot(op.stage - 1, op.micro_batch)] + hop(op.stage - 1, op.stage);
+  void lay_links() {
+    std::map<std::pair<int, int>, int> numbers;
+    const auto lay = [&](int from, int to) {
+      const auto [at, is_new] = numbers.emplace(std::pair(from, to), links_.size());
+      if (is_new) links_.push_back({costs_.of_link(from, to)});
+      return at->second;
+    };
+    link_of_edge_.assign(2 * schedule_.stages.size(), -1);
+    for (size_t stage = 1; stage < schedule_.stages.size(); ++stage) {
+      const int before = schedule_.stages[stage - 1].rank, here = schedule_.stages[stage].rank;
+      if (before == here) continue;
+      link_of_edge_[2 * (stage - 1)] = lay(before, here);
+      link_of_edge_[2 * stage + 1] = lay(here, before);
     }
-    if (op.kind == OpKind::backward_weight ||
-        op.stage + 1 == static_cast<int>(schedule_.stages.size())) {
-      return 0;
-    }
-    return input_end_[slot(op.stage + 1, op.micro_batch)] + hop(op.stage + 1, op.stage);
-  }
-
-  void note(const Op& op, double end) {
-    if (op.kind == OpKind::backward_weight) return;
-    (op.kind == OpKind::forward ? forward_end_ : input_end_)[slot(op.stage, op.micro_batch)] = end;
   }
 
   const Schedule& schedule_;
   const Costs& costs_;
   std::vector<double> rank_free_;
-  std::vector<double> forward_end_, input_end_;  // by stage and micro-batch
+  std::vector<std::array<double, 4>> durations_;  // by stage and kind
+  std::vector<Link> links_;
+  std::vector<int> link_of_edge_;  // by edge of the execution; -1 within a rank
+};
+
+// A clock that keeps what it sees: when every op ran, and when every output was made.
+class RecordingClock {
+ public:
+  RecordingClock(const Schedule& schedule, const Costs& costs, size_t outputs)
+      : schedule_(schedule), clock_(schedule, costs), made_(outputs, 0) {
+    for (const std::vector<Op>& program : schedule.ranks) ops_.emplace_back(program.size());
+  }
+
+  double run(size_t rank, size_t position, double ready) {
+    const double start = std::max(clock_.rank_free(rank), ready);
+    const double end = clock_.run(rank, position, ready);
+    ops_[rank][position] = {start, end};
+    if (schedule_.ranks[rank][position].overlaps_next) ops_[rank][position + 1] = {start, end};
+    return end;
+  }
+
+  double deliver(size_t edge, size_t output, double end) {
+    made_[output] = end;
+    return clock_.deliver(edge, output, end);
+  }
+
+  const Clock& clock() const { return clock_; }
+  const std::vector<double>& made() const { return made_; }
+  std::vector<std::vector<OpTimes>> take_ops() { return std::move(ops_); }
+
+ private:
+  const Schedule& schedule_;
+  Clock clock_;
+  std::vector<std::vector<OpTimes>> ops_;
+  std::vector<double> made_;  // by output of the execution
 };
 
 void check_arguments(const Schedule& schedule, const Costs& costs) {
+  const auto one_or_each = [&](size_t count) {
+    return count == 1 || count == schedule.stages.size();
+  };
   TRIREME_CHECK(!schedule.ranks.empty());
-  TRIREME_CHECK(costs.stages.size() == 1 || costs.stages.size() == schedule.stages.size());
+  TRIREME_CHECK(one_or_each(costs.stages.size()));
+  TRIREME_CHECK(costs.memory.empty() || one_or_each(costs.memory.size()));
+  TRIREME_CHECK(costs.overlap >= 0 && costs.overlap <= 1);
 }
 
-// Idle time, span and bubble from the times of all ops.
-void summarize_time(const Schedule& schedule, const Timing& timing, Simulation& result) {
-  result.makespan = timing.makespan();
+// The number of positions that the op or pair at `position` takes.
+size_t width(const std::vector<Op>& program, size_t position) {
+  return program[position].overlaps_next ? 2 : 1;
+}
+
+void summarize_time(const Schedule& schedule, const Clock& clock, Simulation& result) {
+  result.makespan = clock.makespan();
   double idle = 0;
   for (size_t rank = 0; rank < schedule.ranks.size(); ++rank) {
+    const std::vector<Op>& program = schedule.ranks[rank];
     double busy = 0;
-    const size_t count = schedule.ranks[rank].size();
-    for (size_t i = 0; i < count; ++i) busy += timing.cost(rank, i);
+    for (size_t i = 0; i < program.size(); i += width(program, i)) busy += clock.duration(rank, i);
     result.idle.push_back(std::max(0.0, result.makespan - busy));
     idle += result.idle.back();
-    if (count == 0) continue;
+    if (program.empty()) continue;
     const double window = result.ops[rank].back().end - result.ops[rank].front().start;
     result.span = std::max(result.span, window);
   }
@@ -102,56 +154,139 @@ void summarize_time(const Schedule& schedule, const Timing& timing, Simulation& 
   result.bubble_fraction = total > 0 ? idle / total : 0;
 }
 
-// Activations held, in program order. In an overlapped pair both ops hold theirs at once: the
-// forward's is counted before the backward's is freed.
-int peak_activations(const std::vector<Op>& program) {
-  const auto change = [](const Op& op) {
-    if (op.kind == OpKind::forward) return 1;
-    return op.kind == OpKind::backward_input ? 0 : -1;
-  };
-  int held = 0, peak = 0;
-  for (size_t i = 0; i < program.size(); ++i) {
-    const int now = change(program[i]);
-    if (program[i].overlaps_next) {
-      const int next = change(program[++i]);
-      peak = std::max(peak, held + std::max(now, 0) + std::max(next, 0));
-      held += now + next;
-    } else {
-      held += now;
-      peak = std::max(peak, held);
+// Needs the idle times.
+void summarize_causes(const Schedule& schedule, const Execution& execution,
+                      const std::vector<double>& made, Simulation& result) {
+  const double least_idle = *std::min_element(result.idle.begin(), result.idle.end());
+  for (size_t rank = 0; rank < schedule.ranks.size(); ++rank) {
+    const std::vector<Op>& program = schedule.ranks[rank];
+    const std::vector<OpTimes>& times = result.ops[rank];
+    IdleCauses& causes = result.idle_by_cause.emplace_back();
+    if (program.empty()) {
+      causes.drain = result.makespan;
+      continue;
     }
+    causes.fill = times.front().start;
+    causes.drain = result.makespan - times.back().end;
+    double waits = 0;
+    size_t next = 0;
+    for (size_t i = 0; i < program.size(); i = next) {
+      next = i + width(program, i);
+      const double free = i == 0 ? times[0].start : times[i - 1].end;
+      if (times[i].start <= free) continue;
+      double exists = free;
+      for (size_t k = i; k < next; ++k) {
+        exists = std::max(exists, made[execution.input_of(program[k])]);
+      }
+      waits += times[i].start - free;
+      causes.message += times[i].start - exists;
+    }
+    const double rest = std::max(0.0, waits - causes.message);
+    causes.imbalance = std::min(rest, result.idle[rank] - least_idle);
+    causes.dependency = rest - causes.imbalance;
   }
-  return peak;
 }
 
-void summarize_ranks(const Schedule& schedule, Simulation& result) {
-  const int last_stage = static_cast<int>(schedule.stages.size()) - 1;
-  const auto crosses = [&](int from, int to) {
-    return from >= 0 && to <= last_stage &&
-           schedule.stages[static_cast<size_t>(from)].rank !=
-               schedule.stages[static_cast<size_t>(to)].rank;
-  };
+// What an op changes of the memory that its rank holds: `taken` when it starts, `freed` when it
+// ends.
+struct MemoryChange {
+  double taken = 0;
+  double freed = 0;
+};
+
+MemoryChange change_of(OpKind kind, const StageMemory& memory) {
+  switch (kind) {
+    case OpKind::forward:
+      return {memory.activation, 0};
+    case OpKind::backward:
+      return {0, memory.activation};
+    case OpKind::backward_input:
+      // What the weight gradient needs may be more than the activation was.
+      return {std::max(0.0, memory.kept_after_input - memory.activation),
+              std::max(0.0, memory.activation - memory.kept_after_input)};
+    case OpKind::backward_weight:
+      return {0, memory.kept_after_input};
+  }
+  return {};
+}
+
+// Calls visit(position, width, change) for every op or pair of a rank; a pair's two ops hold theirs
+// at once.
+template <class Visit>
+void for_each_change(const std::vector<Op>& program, const std::vector<StageMemory>& memory,
+                     Visit visit) {
+  constexpr StageMemory kUnit;
+  for (size_t i = 0; i < program.size(); i += width(program, i)) {
+    MemoryChange sum;
+    for (size_t k = i; k < i + width(program, i); ++k) {
+      const auto stage = static_cast<size_t>(program[k].stage);
+      const StageMemory& held = memory.empty() ? kUnit : memory[memory.size() == 1 ? 0 : stage];
+      const MemoryChange change = change_of(program[k].kind, held);
+      sum.taken += change.taken;
+      sum.freed += change.freed;
+    }
+    visit(i, sum);
+  }
+}
+
+void summarize_memory(const Schedule& schedule, const Costs& costs, Simulation& result) {
+  for (size_t rank = 0; rank < schedule.ranks.size(); ++rank) {
+    const std::vector<Op>& program = schedule.ranks[rank];
+    double held = 0, peak = 0;
+    for_each_change(program, {}, [&](size_t, const MemoryChange& change) {
+      peak = std::max(peak, held + change.taken);
+      held += change.taken - change.freed;
+    });
+    result.peak_activations.push_back(static_cast<int>(peak));
+    std::vector<MemoryStep>& steps = result.memory.emplace_back();
+    const auto hold = [&](double time, double change) {
+      if (change == 0) return;
+      const double units = (steps.empty() ? 0 : steps.back().units) + change;
+      if (steps.empty() || steps.back().time != time) steps.push_back({time, 0});
+      steps.back().units = units;
+    };
+    double most = 0;
+    for_each_change(program, costs.memory, [&](size_t i, const MemoryChange& change) {
+      hold(result.ops[rank][i].start, change.taken);
+      if (!steps.empty()) most = std::max(most, steps.back().units);
+      hold(result.ops[rank][i].end, -change.freed);
+    });
+    result.peak_memory.push_back(most);
+  }
+}
+
+void summarize_slack(const Schedule& schedule, Simulation& result) {
   result.tail_slack.resize(schedule.ranks.size());
   for (const StagePlace& place : schedule.stages) {
     std::vector<double>& slack = result.tail_slack[static_cast<size_t>(place.rank)];
     slack.resize(std::max(slack.size(), static_cast<size_t>(place.chunk) + 1), 0.0);
   }
   for (size_t rank = 0; rank < schedule.ranks.size(); ++rank) {
-    const std::vector<Op>& program = schedule.ranks[rank];
-    result.peak_activations.push_back(peak_activations(program));
-    for (size_t i = 0; i < program.size(); ++i) {
-      const Op& op = program[i];
-      if (op.kind == OpKind::forward) result.messages += crosses(op.stage, op.stage + 1) ? 1 : 0;
-      if (op.kind == OpKind::backward || op.kind == OpKind::backward_input) {
-        result.messages += crosses(op.stage - 1, op.stage) ? 1 : 0;
-      }
-      if (op.kind == OpKind::backward || op.kind == OpKind::backward_weight) {
-        const auto chunk =
-            static_cast<size_t>(schedule.stages[static_cast<size_t>(op.stage)].chunk);
-        result.tail_slack[rank][chunk] = result.makespan - result.ops[rank][i].end;
-      }
+    for (size_t i = 0; i < schedule.ranks[rank].size(); ++i) {
+      const Op& op = schedule.ranks[rank][i];
+      if (op.kind == OpKind::forward || op.kind == OpKind::backward_input) continue;
+      const int chunk = schedule.stages[static_cast<size_t>(op.stage)].chunk;
+      result.tail_slack[rank][static_cast<size_t>(chunk)] =
+          result.makespan - result.ops[rank][i].end;
     }
   }
+}
+
+int64_t count_messages(const Schedule& schedule) {
+  const auto crosses = [&](int from, int to) {
+    return from >= 0 && to < static_cast<int>(schedule.stages.size()) &&
+           schedule.stages[static_cast<size_t>(from)].rank !=
+               schedule.stages[static_cast<size_t>(to)].rank;
+  };
+  int64_t messages = 0;
+  for (const std::vector<Op>& program : schedule.ranks) {
+    for (const Op& op : program) {
+      if (op.kind == OpKind::backward_weight) continue;
+      const bool forward = op.kind == OpKind::forward;
+      messages += crosses(forward ? op.stage : op.stage - 1, forward ? op.stage + 1 : op.stage);
+    }
+  }
+  return messages;
 }
 
 }  // namespace
@@ -170,30 +305,34 @@ double StageCost::of(OpKind kind) const {
   return 0;
 }
 
+LinkCost Costs::of_link(int from_rank, int to_rank) const {
+  if (from_rank == to_rank) return {};
+  return link ? link(from_rank, to_rank) : LinkCost{hop, transfer};
+}
+
 Simulation simulate(const Schedule& schedule, const Costs& costs) {
   check_arguments(schedule, costs);
-  Simulation result;
-  for (const std::vector<Op>& program : schedule.ranks) result.ops.emplace_back(program.size());
-  Timing timing(schedule, costs);
   Execution execution(schedule);
-  execution.run([&](size_t rank, size_t position) {
-    const OpTimes times = timing.advance(rank, position);
-    result.ops[rank][position] = times;
-    if (schedule.ranks[rank][position].overlaps_next) result.ops[rank][position + 1] = times;
-  });
+  RecordingClock recording(schedule, costs, execution.outputs());
+  execution.run(recording);
   TRIREME_CHECK(execution.complete());
-  summarize_time(schedule, timing, result);
-  summarize_ranks(schedule, result);
+  Simulation result;
+  result.ops = recording.take_ops();
+  summarize_time(schedule, recording.clock(), result);
+  summarize_causes(schedule, execution, recording.made(), result);
+  summarize_memory(schedule, costs, result);
+  summarize_slack(schedule, result);
+  result.messages = count_messages(schedule);
   return result;
 }
 
 double makespan_of(const Schedule& schedule, const Costs& costs) {
   check_arguments(schedule, costs);
-  Timing timing(schedule, costs);
   Execution execution(schedule);
-  execution.run([&](size_t rank, size_t position) { timing.advance(rank, position); });
+  Clock clock(schedule, costs);
+  execution.run(clock);
   TRIREME_CHECK(execution.complete());
-  return timing.makespan();
+  return clock.makespan();
 }
 
 double makespan_bound(const std::vector<StagePlace>& stages, int pipeline, int micro_batches,
@@ -201,14 +340,18 @@ double makespan_bound(const std::vector<StagePlace>& stages, int pipeline, int m
   // What lies before (and, backwards, after) the first stage of each rank.
   std::vector<double> fill_and_drain(static_cast<size_t>(pipeline), -1);
   std::vector<double> work(static_cast<size_t>(pipeline), 0);
+  const double shown = 1 - costs.overlap / 2;
   double upstream = 0;
   for (size_t stage = 0; stage < stages.size(); ++stage) {
-    const auto rank = static_cast<size_t>(stages[stage].rank);
-    if (stage > 0 && stages[stage - 1].rank != stages[stage].rank) upstream += 2 * costs.hop;
+    const int here = stages[stage].rank, before = stage > 0 ? stages[stage - 1].rank : here;
+    for (const LinkCost& link : {costs.of_link(before, here), costs.of_link(here, before)}) {
+      upstream += link.hop + link.transfer;
+    }
+    const auto rank = static_cast<size_t>(here);
     if (fill_and_drain[rank] < 0) fill_and_drain[rank] = upstream;
     const StageCost& cost = costs.of_stage(static_cast<int>(stage));
     upstream += cost.forward + cost.backward();
-    work[rank] += micro_batches * (cost.forward + cost.backward());
+    work[rank] += micro_batches * (cost.forward + cost.backward()) * shown;
   }
   double bound = 0;
   for (size_t rank = 0; rank < work.size(); ++rank) {

@@ -1,5 +1,6 @@
 #pragma once
 
+#include <cstddef>
 #include <cstdint>
 #include <functional>
 #include <vector>
@@ -19,10 +20,30 @@ struct StageCost {
   bool operator==(const StageCost&) const = default;
 };
 
+// A message of one rank to another: it occupies their directed link for `transfer` (its bytes over
+// the bandwidth), after the messages sent before it, and is there `hop` later (the latency).
+struct LinkCost {
+  double hop = 0;
+  double transfer = 0;
+  bool operator==(const LinkCost&) const = default;
+};
+
+// What a stage holds for one micro-batch, in any unit of memory: `activation` from its F on, of
+// which an I leaves `kept_after_input` until the W.
+struct StageMemory {
+  double activation = 1;
+  double kept_after_input = 1;
+  bool operator==(const StageMemory&) const = default;
+};
+
 struct Costs {
   std::vector<StageCost> stages = {StageCost{}};  // by global stage; a single one stands for all
-  double hop =
-      0;  // from the end of an op until its output is on another rank; nothing within a rank
+  double hop = 0;       // of every link between two ranks; within a rank an output costs nothing
+  double transfer = 0;  // likewise
+  double overlap = 0;   // 0 .. 1: the share of an overlapped pair's shorter op that the pair hides
+  std::vector<StageMemory> memory = {};  // by global stage or one for all; empty: 1 and 1
+  // Where set, what each directed link costs, instead of `hop` and `transfer`.
+  std::function<LinkCost(int from_rank, int to_rank)> link = {};
   // Where set, what the op at this position of this rank's program takes, instead of `stages`:
   // times measured in a run.
   std::function<double(int rank, size_t position)> op_time = {};
@@ -30,6 +51,7 @@ struct Costs {
   const StageCost& of_stage(int stage) const {
     return stages.size() == 1 ? stages.front() : stages[static_cast<size_t>(stage)];
   }
+  LinkCost of_link(int from_rank, int to_rank) const;  // nothing within a rank
 };
 
 struct OpTimes {
@@ -37,33 +59,64 @@ struct OpTimes {
   double end = 0;
 };
 
+// Why a rank idles; the parts sum to its idle time. A wait is the time from the end of an op until
+// the start of the next one.
+struct IdleCauses {
+  double fill = 0;  // before its first op
+  // Of its waits, what passes while all inputs exist on the ranks that made them, but one is still
+  // on its way: latency, transfer, and other messages on the link.
+  double message = 0;
+  // Of the rest of its waits, as much as its ops take less time than those of the busiest rank:
+  // what no other order could save, since a step lasts as long as the busiest rank works.
+  double imbalance = 0;
+  double dependency = 0;  // what is left of its waits: an input was not made yet
+  double drain = 0;       // after its last op; all the time of a rank without ops
+
+  double total() const { return fill + message + imbalance + dependency + drain; }
+};
+
+// From `time` on a rank holds `units`, until its next step.
+struct MemoryStep {
+  double time = 0;
+  double units = 0;
+  bool operator==(const MemoryStep&) const = default;
+};
+
 // One step of a schedule under given costs, all ranks starting at 0.
 struct Simulation {
   std::vector<std::vector<OpTimes>> ops;  // by rank and position
   double makespan = 0;                    // the end of the last op of all
-  double span = 0;             // the longest window of any single rank, first start to last end
-  std::vector<double> idle;    // by rank: makespan less its ops
-  double bubble_fraction = 0;  // sum of idle / (ranks * makespan)
+  double span = 0;           // the longest window of any single rank, first start to last end
+  std::vector<double> idle;  // by rank: makespan less its ops
+  std::vector<IdleCauses> idle_by_cause;  // by rank
+  double bubble_fraction = 0;             // sum of idle / (ranks * makespan)
   std::vector<int> peak_activations;  // by rank: most stage inputs held at once, each from its F
                                       // until its B (or W)
+  // By rank, in the units of Costs::memory: what an op adds is held from its start, what it frees
+  // until its end. Without a backward nothing is freed, as in `peak_activations`.
+  std::vector<double> peak_memory;
+  std::vector<std::vector<MemoryStep>> memory;  // by rank: every change, ascending in time
   std::vector<std::vector<double>>
       tail_slack;        // by rank and chunk: makespan - end of the chunk's last B or W
   int64_t messages = 0;  // outputs that cross from one rank to another
 };
 
 // Times a schedule: every rank runs its program in order, an op starts when the rank is free and
-// its inputs have arrived, sends are asynchronous and links never queue. An overlapped pair starts
-// when both are ready and takes the sum of both. Time and memory are linear in the number of ops.
-// The schedule must be legal (checker.h), costs not negative and `stages` one or as many as the
-// schedule has; anything else is a bug of the caller (TRIREME_CHECK).
+// its inputs have arrived. Sends never block the sender; messages on one directed link queue in the
+// order in which its sender's program makes them, which is the order in time (see LinkCost). An
+// overlapped pair starts when the inputs of both are there, takes the sum of both less what
+// Costs::overlap hides, and ends as one. Time and memory are linear in the number of ops.
+// The schedule must be legal (checker.h), costs not negative, `stages` and `memory` one or as many
+// as the schedule has; anything else is a bug of the caller (TRIREME_CHECK where it is noticed).
 Simulation simulate(const Schedule& schedule, const Costs& costs);
 
-// The makespan alone, about twice as fast: for choosing among many schedules.
+// The makespan alone, several times as fast: for choosing among many schedules.
 double makespan_of(const Schedule& schedule, const Costs& costs);
 
 // No schedule with full backwards of these stages on these places ends earlier: some rank needs the
 // fill before its first op (the forwards of the stages before its first), all its own work, and the
-// drain after its last backward. `op_time` is not looked at.
+// drain after its last backward. Where pairs overlap, an op may be hidden for half of `overlap` of
+// its time. `op_time` is not looked at.
 double makespan_bound(const std::vector<StagePlace>& stages, int pipeline, int micro_batches,
                       const Costs& costs);
 

@@ -1,0 +1,268 @@
+#include "planner/message_order.h"
+
+#include <fmt/format.h>
+
+#include <algorithm>
+#include <cstdint>
+#include <map>
+#include <utility>
+
+#include "planner/standstill.h"
+#include "topology/base/check.h"
+
+namespace trireme {
+namespace {
+
+// One end of a message, as its rank's program has it.
+struct End {
+  bool sends = false;
+  size_t channel = 0;
+  size_t number = 0;    // among the ends of its kind on this channel
+  size_t position = 0;  // of the op that makes the output or takes it
+  Op output;            // the op that makes it; I stands for B or I
+};
+
+// An op, an overlapped pair, or the ends that are posted together.
+struct Step {
+  bool op = false;
+  size_t first = 0;  // position of the op, or index of the first end
+  size_t count = 0;
+};
+
+// An ordered pair of ranks, with the step that each of its ends stands at, by number.
+struct Channel {
+  size_t from = 0, to = 0;
+  std::vector<std::pair<size_t, size_t>> sends, receives;  // step, and index of the end
+  size_t posted_sends = 0, posted_receives = 0;            // so far in a walk
+};
+
+struct Lowered {
+  std::vector<std::vector<End>> ends;    // by rank
+  std::vector<std::vector<Step>> steps;  // by rank
+  std::vector<Channel> channels;
+};
+
+// Programs with their sends and receives written out.
+class Lowering {
+ public:
+  Lowering(const Schedule& schedule, SendMode mode) : schedule_(schedule), mode_(mode) {
+    result_.ends.resize(schedule.ranks.size());
+    result_.steps.resize(schedule.ranks.size());
+    for (size_t rank = 0; rank < schedule.ranks.size(); ++rank) lower(rank);
+  }
+
+  Lowered take() { return std::move(result_); }
+
+ private:
+  void lower(size_t rank) {
+    const std::vector<Op>& program = schedule_.ranks[rank];
+    std::vector<Step>& steps = result_.steps[rank];
+    closed_ = 0;
+    size_t width = 0;
+    for (size_t at = 0; at < program.size(); at += width) {
+      width = program[at].overlaps_next ? 2 : 1;
+      for (size_t i = at; i < at + width; ++i) receive_for(rank, i);
+      close_batch(rank);
+      steps.push_back({true, at, width});
+      for (size_t i = at; i < at + width; ++i) send_of(rank, i);
+    }
+    close_batch(rank);
+  }
+
+  void receive_for(size_t rank, size_t position) {
+    const Op& op = schedule_.ranks[rank][position];
+    if (op.kind == OpKind::backward_weight) return;
+    const bool forward = op.kind == OpKind::forward;
+    const int from = forward ? op.stage - 1 : op.stage + 1;
+    add_end(false, rank, position, from,
+            {forward ? OpKind::forward : OpKind::backward_input, false, from, op.micro_batch});
+  }
+
+  void send_of(size_t rank, size_t position) {
+    const Op& op = schedule_.ranks[rank][position];
+    if (op.kind == OpKind::backward_weight) return;
+    const bool forward = op.kind == OpKind::forward;
+    add_end(true, rank, position, forward ? op.stage + 1 : op.stage - 1,
+            {forward ? OpKind::forward : OpKind::backward_input, false, op.stage, op.micro_batch});
+  }
+
+  void add_end(bool sends, size_t rank, size_t position, int peer_stage, const Op& output) {
+    if (peer_stage < 0 || peer_stage >= static_cast<int>(schedule_.stages.size())) return;
+    const auto peer = static_cast<size_t>(schedule_.stages[static_cast<size_t>(peer_stage)].rank);
+    if (peer == rank) return;
+    const size_t number = sends ? channel_of(rank, peer) : channel_of(peer, rank);
+    Channel& channel = result_.channels[number];
+    std::vector<std::pair<size_t, size_t>>& mine = sends ? channel.sends : channel.receives;
+    std::vector<End>& ends = result_.ends[rank];
+    mine.emplace_back(result_.steps[rank].size(), ends.size());
+    ends.push_back({sends, number, mine.size() - 1, position, output});
+    if (mode_ != SendMode::batched) close_batch(rank);
+  }
+
+  // Makes a step of the ends that no step has yet.
+  void close_batch(size_t rank) {
+    const size_t end = result_.ends[rank].size();
+    if (end > closed_) result_.steps[rank].push_back({false, closed_, end - closed_});
+    closed_ = end;
+  }
+
+  size_t channel_of(size_t from, size_t to) {
+    const auto [at, is_new] = numbers_.emplace(std::pair(from, to), result_.channels.size());
+    if (is_new) result_.channels.push_back({from, to, {}, {}});
+    return at->second;
+  }
+
+  const Schedule& schedule_;
+  SendMode mode_;
+  std::map<std::pair<size_t, size_t>, size_t> numbers_;
+  size_t closed_ = 0;  // ends of the rank at hand that are part of a step
+  Lowered result_;
+};
+
+std::optional<Verdict> check_order(const Schedule& schedule, const Lowered& lowered) {
+  for (const Channel& channel : lowered.channels) {
+    TRIREME_CHECK(channel.sends.size() == channel.receives.size());
+    for (size_t i = 0; i < channel.sends.size(); ++i) {
+      const End& sent = lowered.ends[channel.from][channel.sends[i].second];
+      const End& taken = lowered.ends[channel.to][channel.receives[i].second];
+      if (sent.output == taken.output) continue;
+      const Op& taker = schedule.ranks[channel.to][taken.position];
+      return Verdict{false,
+                     fmt::format("message {} of the channel from rank {} to rank {} is the output "
+                                 "of {} (op {} of rank {}), but {} (op {} of rank {}) takes the "
+                                 "output of {}: messages are received in the order sent",
+                                 i, channel.from, channel.to, to_string(sent.output), sent.position,
+                                 channel.from, to_string(taker), taken.position, channel.to,
+                                 to_string(taken.output)),
+                     OpPosition{static_cast<int>(channel.to), taken.position}, ""};
+    }
+  }
+  return std::nullopt;
+}
+
+// Every rank goes through its steps; a step of messages ends when each of them has its counterpart
+// posted or, of a send, room in the buffer.
+class Walk {
+ public:
+  Walk(Lowered& lowered, size_t buffer)
+      : lowered_(lowered), buffer_(buffer), at_(lowered.steps.size(), 0) {
+    for (size_t rank = at_.size(); rank > 0; --rank) runnable_.push_back(rank - 1);
+    posted_.resize(at_.size(), false);
+  }
+
+  // Whether everybody gets to the end.
+  bool run() {
+    while (!runnable_.empty()) {
+      const size_t rank = runnable_.back();
+      runnable_.pop_back();
+      advance(rank);
+    }
+    for (size_t rank = 0; rank < at_.size(); ++rank) {
+      if (at_[rank] < lowered_.steps[rank].size()) return false;
+    }
+    return true;
+  }
+
+  // The end that a rank is stuck at, or nullptr.
+  const End* stuck_at(size_t rank) const {
+    if (at_[rank] == lowered_.steps[rank].size()) return nullptr;
+    const Step& step = lowered_.steps[rank][at_[rank]];
+    const End* end = &lowered_.ends[rank][step.first];
+    return std::find_if(end, end + step.count, [&](const End& e) { return !met(e); });
+  }
+  size_t at(size_t rank) const { return at_[rank]; }
+
+ private:
+  bool met(const End& end) const {
+    const Channel& channel = lowered_.channels[end.channel];
+    if (!end.sends) return channel.posted_sends > end.number;
+    return channel.posted_receives > end.number || end.number - channel.posted_receives < buffer_;
+  }
+
+  void post(size_t rank, const Step& step) {
+    for (size_t i = step.first; i < step.first + step.count; ++i) {
+      const End& end = lowered_.ends[rank][i];
+      Channel& channel = lowered_.channels[end.channel];
+      ++(end.sends ? channel.posted_sends : channel.posted_receives);
+      const size_t peer = end.sends ? channel.to : channel.from;
+      if (posted_[peer]) runnable_.push_back(peer);
+    }
+    posted_[rank] = true;
+  }
+
+  void advance(size_t rank) {
+    for (; at_[rank] < lowered_.steps[rank].size(); ++at_[rank]) {
+      const Step& step = lowered_.steps[rank][at_[rank]];
+      if (step.op) continue;
+      if (!posted_[rank]) post(rank, step);
+      const auto* ends = &lowered_.ends[rank][step.first];
+      if (!std::all_of(ends, ends + step.count, [&](const End& e) { return met(e); })) return;
+      posted_[rank] = false;
+    }
+  }
+
+  Lowered& lowered_;
+  size_t buffer_;
+  std::vector<size_t> at_;
+  std::vector<bool> posted_;  // by rank: its step's messages are posted, and it may be waiting
+  std::vector<size_t> runnable_;
+};
+
+std::string name_of(const End& end) {
+  return (end.sends ? ">" : "<") + to_string(end.output);
+}
+
+std::string name_of(const Schedule& schedule, const Lowered& lowered, size_t rank, size_t index) {
+  const Step& step = lowered.steps[rank][index];
+  std::string name;
+  for (size_t i = step.first; i < step.first + step.count; ++i) {
+    name += step.op ? (name.empty() ? "" : "&") + to_string(schedule.ranks[rank][i])
+                    : name_of(lowered.ends[rank][i]);
+  }
+  return name;
+}
+
+Verdict explain_stop(const Schedule& schedule, const Lowered& lowered, const Walk& walk) {
+  std::vector<StuckRank> ranks(schedule.ranks.size());
+  std::vector<size_t> steps;
+  for (size_t rank = 0; rank < ranks.size(); ++rank) {
+    StuckRank& stuck = ranks[rank];
+    steps.push_back(lowered.steps[rank].size());
+    stuck.at = walk.at(rank);
+    const End* end = walk.stuck_at(rank);
+    if (end == nullptr) continue;
+    const Channel& channel = lowered.channels[end->channel];
+    stuck.stuck = true;
+    stuck.waiting = name_of(*end);
+    stuck.needed = (end->sends ? "<" : ">") + to_string(end->output);
+    stuck.for_rank = end->sends ? channel.to : channel.from;
+    stuck.for_step = (end->sends ? channel.receives : channel.sends)[end->number].first;
+  }
+  const std::vector<size_t> cycle = wait_cycle(ranks);
+  const size_t culprit = culprit_of(ranks, cycle);
+  const auto name = [&](size_t rank, size_t step) {
+    return name_of(schedule, lowered, rank, step);
+  };
+  return {false,
+          fmt::format("{} ranks wait for each other: {} (> sends and < receives an op's output)",
+                      cycle.size(), describe_cycle(ranks, cycle)),
+          OpPosition{static_cast<int>(culprit), walk.stuck_at(culprit)->position},
+          draw_standstill(ranks, steps, name, culprit)};
+}
+
+}  // namespace
+
+std::optional<Verdict> check_messages(const Schedule& schedule, const CheckOptions& options) {
+  if (options.sends == SendMode::asynchronous) return std::nullopt;
+  Lowered lowered = Lowering(schedule, options.sends).take();
+  if (auto verdict = check_order(schedule, lowered)) return verdict;
+  size_t buffer = 0;
+  if (options.sends == SendMode::buffered) {
+    buffer = options.buffer ? static_cast<size_t>(std::max(0, *options.buffer)) : SIZE_MAX;
+  }
+  Walk walk(lowered, buffer);
+  if (walk.run()) return std::nullopt;
+  return explain_stop(schedule, lowered, walk);
+}
+
+}  // namespace trireme
