@@ -1,11 +1,11 @@
 #pragma once
 
 #include <algorithm>
-#include <random>
 #include <utility>
 #include <vector>
 
 #include "planner/simulator.h"
+#include "tests/planner/random_schedule.h"
 
 namespace trireme {
 
@@ -65,43 +65,6 @@ inline std::vector<std::vector<OpTimes>> dumb_times(const Schedule& schedule, co
     }
   }
   return times;
-}
-
-// A legal schedule on arbitrary places: ops are issued in a random order that respects the data
-// flow, so every program that results can run. Some stages split their backward.
-inline Schedule random_legal_schedule(std::mt19937& random) {
-  const auto below = [&](int n) { return std::uniform_int_distribution<int>(0, n - 1)(random); };
-  const int ranks = 1 + below(4), micro_batches = 1 + below(4);
-  const int stages = ranks * (1 + below(3));
-  Schedule schedule{"random", micro_batches, {}, std::vector<std::vector<Op>>(size_t(ranks))};
-  std::vector<int> next_chunk(size_t(ranks), 0);
-  for (int s = 0; s < stages; ++s) {
-    const int rank = below(ranks);
-    schedule.stages.push_back({rank, next_chunk[size_t(rank)]++});
-  }
-  // Per micro-batch and stage: 0 nothing yet, 1 F done, 2 I done, 3 all done.
-  std::vector<std::vector<int>> state(size_t(micro_batches), std::vector<int>(size_t(stages), 0));
-  for (int left = stages * micro_batches; left > 0;) {
-    const int i = below(micro_batches), s = below(stages);
-    std::vector<int>& row = state[size_t(i)];
-    std::vector<Op>& program = schedule.ranks[size_t(schedule.stages[size_t(s)].rank)];
-    if (row[size_t(s)] == 0) {
-      if (s > 0 && row[size_t(s) - 1] == 0) continue;
-      program.push_back({OpKind::forward, false, s, i});
-      row[size_t(s)] = 1;
-    } else if (row[size_t(s)] == 1) {
-      if (s + 1 < stages && row[size_t(s) + 1] < 2) continue;
-      const bool split = below(2) == 0;
-      program.push_back({split ? OpKind::backward_input : OpKind::backward, false, s, i});
-      row[size_t(s)] = split ? 2 : 3;
-      left -= split ? 0 : 1;
-    } else if (row[size_t(s)] == 2) {
-      program.push_back({OpKind::backward_weight, false, s, i});
-      row[size_t(s)] = 3;
-      --left;
-    }
-  }
-  return schedule;
 }
 
 }  // namespace trireme
