@@ -19,7 +19,7 @@ struct End {
   size_t channel = 0;
   size_t number = 0;    // among the ends of its kind on this channel
   size_t position = 0;  // of the op that makes the output or takes it
-  Op output;            // the op that makes it; I stands for B or I
+  Op output;            // the op that makes it, I for B or I: both ends say the same
 };
 
 // An op, an overlapped pair, or the ends that are posted together.
@@ -119,6 +119,14 @@ class Lowering {
   Lowered result_;
 };
 
+// The op that makes the output which this end sends or takes; the ends of its channel must be in
+// order.
+const Op& maker_of(const Schedule& schedule, const Lowered& lowered, const End& end) {
+  const Channel& channel = lowered.channels[end.channel];
+  const End& sent = lowered.ends[channel.from][channel.sends[end.number].second];
+  return schedule.ranks[channel.from][sent.position];
+}
+
 std::optional<Verdict> check_order(const Schedule& schedule, const Lowered& lowered) {
   for (const Channel& channel : lowered.channels) {
     TRIREME_CHECK(channel.sends.size() == channel.receives.size());
@@ -126,15 +134,22 @@ std::optional<Verdict> check_order(const Schedule& schedule, const Lowered& lowe
       const End& sent = lowered.ends[channel.from][channel.sends[i].second];
       const End& taken = lowered.ends[channel.to][channel.receives[i].second];
       if (sent.output == taken.output) continue;
-      const Op& taker = schedule.ranks[channel.to][taken.position];
-      return Verdict{false,
-                     fmt::format("message {} of the channel from rank {} to rank {} is the output "
-                                 "of {} (op {} of rank {}), but {} (op {} of rank {}) takes the "
-                                 "output of {}: messages are received in the order sent",
-                                 i, channel.from, channel.to, to_string(sent.output), sent.position,
-                                 channel.from, to_string(taker), taken.position, channel.to,
-                                 to_string(taken.output)),
-                     OpPosition{static_cast<int>(channel.to), taken.position}, ""};
+      const auto wanted =
+          std::find_if(channel.sends.begin(), channel.sends.end(), [&](const auto& send) {
+            return lowered.ends[channel.from][send.second].output == taken.output;
+          });
+      const auto maker = [&](size_t end) {
+        return to_string(schedule.ranks[channel.from][lowered.ends[channel.from][end].position]);
+      };
+      return Verdict{
+          false,
+          fmt::format("message {} of the channel from rank {} to rank {} is the output of {} (op "
+                      "{} there), but {} (op {} here) takes that of {}: messages are received in "
+                      "the order sent",
+                      i, channel.from, channel.to, maker(channel.sends[i].second), sent.position,
+                      to_string(schedule.ranks[channel.to][taken.position]), taken.position,
+                      maker(wanted->second)),
+          OpPosition{static_cast<int>(channel.to), taken.position}, ""};
     }
   }
   return std::nullopt;
@@ -208,16 +223,18 @@ class Walk {
   std::vector<size_t> runnable_;
 };
 
-std::string name_of(const End& end) {
-  return (end.sends ? ">" : "<") + to_string(end.output);
-}
-
+// "0F1" for an op, ">0F1" where its output is sent, "<0F1" where it is received; what goes together
+// in one.
 std::string name_of(const Schedule& schedule, const Lowered& lowered, size_t rank, size_t index) {
   const Step& step = lowered.steps[rank][index];
   std::string name;
   for (size_t i = step.first; i < step.first + step.count; ++i) {
-    name += step.op ? (name.empty() ? "" : "&") + to_string(schedule.ranks[rank][i])
-                    : name_of(lowered.ends[rank][i]);
+    if (step.op) {
+      name += (name.empty() ? "" : "&") + to_string(schedule.ranks[rank][i]);
+    } else {
+      const End& end = lowered.ends[rank][i];
+      name += (end.sends ? ">" : "<") + to_string(maker_of(schedule, lowered, end));
+    }
   }
   return name;
 }
@@ -233,8 +250,9 @@ Verdict explain_stop(const Schedule& schedule, const Lowered& lowered, const Wal
     if (end == nullptr) continue;
     const Channel& channel = lowered.channels[end->channel];
     stuck.stuck = true;
-    stuck.waiting = name_of(*end);
-    stuck.needed = (end->sends ? "<" : ">") + to_string(end->output);
+    const std::string output = to_string(maker_of(schedule, lowered, *end));
+    stuck.waiting = (end->sends ? ">" : "<") + output;
+    stuck.needed = (end->sends ? "<" : ">") + output;
     stuck.for_rank = end->sends ? channel.to : channel.from;
     stuck.for_step = (end->sends ? channel.receives : channel.sends)[end->number].first;
   }

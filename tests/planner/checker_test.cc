@@ -83,6 +83,110 @@ TEST(Checker, ShowsACycleOfWaitsAsAGrid) {
   ASSERT_TRUE(verdict.first_wrong);
 }
 
+TEST(Checker, NamesAWeightGradientBeforeItsInputGradient) {
+  using enum OpKind;
+  Schedule schedule{"by hand", 1, {{0, 0}}, {{}}};
+  schedule.ranks[0] = {
+      {forward, false, 0, 0}, {backward_weight, false, 0, 0}, {backward_input, false, 0, 0}};
+  EXPECT_EQ(check_schedule(schedule).reason,
+            "rank 0, op 1: 0W0 stands before 0I0, whose output it takes");
+  schedule.ranks[0] = {
+      {forward, false, 0, 0}, {backward_input, true, 0, 0}, {backward_weight, false, 0, 0}};
+  const Verdict verdict = check_schedule(schedule);
+  EXPECT_EQ(verdict.reason, "rank 0, op 2: 0W0 overlaps 0I0, whose output it takes");
+  EXPECT_EQ(verdict.first_wrong, (OpPosition{0, 2}));
+}
+
+TEST(Checker, NamesAPairOfWhichOneTakesTheOthersOutput) {
+  Schedule schedule = naive_schedule(1, 1);
+  schedule.ranks[0][0].overlaps_next = true;
+  EXPECT_EQ(check_schedule(schedule).reason,
+            "rank 0, op 0: 0B0 overlaps 0F0, whose output it takes");
+}
+
+// 1F1B holds p - r activations on rank r: 3, 2, 1.
+TEST(Checker, NamesTheForwardThatExceedsTheMemoryLimit) {
+  const Schedule schedule = one_forward_one_backward_schedule(3, 5);
+  const auto under = [&](std::vector<int> limits) {
+    return check_schedule(schedule, {.sends = SendMode::asynchronous,
+                                     .buffer = std::nullopt,
+                                     .memory_limit = std::move(limits)});
+  };
+  EXPECT_TRUE(under({3}).legal);
+  EXPECT_TRUE(under({3, 2, 1}).legal);
+  const Verdict verdict = under({3, 1, 1});
+  EXPECT_EQ(verdict.reason,
+            "rank 1, op 1: 1F1 is one chunk activation too many: rank 1 then holds 2, its limit is "
+            "1");
+  EXPECT_EQ(verdict.first_wrong, (OpPosition{1, 1}));
+  EXPECT_EQ(under({2}).first_wrong, (OpPosition{0, 2}));
+  EXPECT_EQ(under({1, 2}).reason,
+            "found 2 memory limits, expected one, or one for each of 3 ranks");
+}
+
+// The limit that the checker accepts is the peak that the simulator reports.
+TEST(Checker, TheLeastLimitIsThePeak) {
+  std::mt19937 random(12);
+  for (int trial = 0; trial < 300; ++trial) {
+    Schedule schedule = random_legal_schedule(random);
+    pair_at_random(schedule, 3, random);
+    CheckOptions options;
+    options.memory_limit = simulate(schedule, Costs{}).peak_activations;
+    ASSERT_TRUE(check_schedule(schedule, options).legal);
+    const auto most = std::max_element(options.memory_limit->begin(), options.memory_limit->end());
+    --*most;
+    ASSERT_FALSE(check_schedule(schedule, options).legal);
+  }
+}
+
+std::string listed(const std::vector<Op>& ops) {
+  std::string text;
+  for (const Op& op : ops) text += (text.empty() ? "" : " ") + to_string(op);
+  return text;
+}
+
+TEST(Checker, ListsWhatIsMissing) {
+  Schedule schedule = two_ranks();
+  EXPECT_EQ(listed(missing_ops(schedule, 10)), "");
+  schedule.ranks[0] = {{OpKind::forward, false, 0, 1}, {OpKind::backward, false, 0, 1}};
+  EXPECT_EQ(listed(missing_ops(schedule, 10)), "0F0 0B0 0F2 0B2");
+  EXPECT_EQ(listed(missing_ops(schedule, 3)), "0F0 0B0 0F2");
+  // Of a split backward, the half that is not there; of one without any op, what others do.
+  schedule.ranks[0] = {{OpKind::forward, false, 0, 0},
+                       {OpKind::backward_input, false, 0, 0},
+                       {OpKind::backward_weight, false, 0, 1}};
+  EXPECT_EQ(listed(missing_ops(schedule, 10)), "0W0 0F1 0I1 0F2 0B2");
+  for (auto& program : schedule.ranks) {
+    std::erase_if(program, [](const Op& op) { return op.kind == OpKind::backward; });
+  }
+  EXPECT_EQ(listed(missing_ops(schedule, 4)), "0W0 0F1 0I1 0F2");
+  // Without any backward it is inference.
+  for (auto& program : schedule.ranks) {
+    std::erase_if(program, [](const Op& op) { return op.kind != OpKind::forward; });
+  }
+  EXPECT_EQ(listed(missing_ops(schedule, 10)), "0F1 0F2");
+  schedule.micro_batches = INT_MAX;
+  EXPECT_EQ(missing_ops(schedule, 5).size(), 5U);
+}
+
+TEST(Checker, WhatIsMissingMakesItComplete) {
+  std::mt19937 random(13);
+  for (int trial = 0; trial < 300; ++trial) {
+    Schedule schedule = random_legal_schedule(random);
+    const size_t missing = random() % 4;
+    for (size_t k = 0; k < missing; ++k) {
+      auto& program = schedule.ranks[random() % schedule.ranks.size()];
+      if (!program.empty()) program.erase(program.begin() + long(random() % program.size()));
+    }
+    const std::vector<Op> ops = missing_ops(schedule, SIZE_MAX);
+    ASSERT_LE(ops.size(), 2 * missing);  // a lost B may be asked for as I and W
+    for (const Op& op : ops) {
+      schedule.ranks[size_t(schedule.stages[size_t(op.stage)].rank)].push_back(op);
+    }
+    ASSERT_EQ(listed(missing_ops(schedule, SIZE_MAX)), "");
+  }
+}
+
 TEST(Checker, ClaimsOfHugeSizeAllocateNothing) {
   Schedule schedule = two_ranks();
   schedule.micro_batches = INT_MAX;

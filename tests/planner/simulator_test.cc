@@ -186,6 +186,84 @@ TEST(Simulator, AnOverlappedPairTakesTheSumAndEndsTogether) {
   EXPECT_EQ(result.peak_activations[0], 2);
 }
 
+TEST(Simulator, APairHidesAShareOfItsShorterOp) {
+  Schedule schedule{"by hand", 2, {{0, 0}}, {{}}};
+  using enum OpKind;
+  schedule.ranks[0] = {{forward, false, 0, 0},
+                       {forward, true, 0, 1},
+                       {backward, false, 0, 0},
+                       {backward, false, 0, 1}};
+  Costs cost;  // F 1, B 2: alone 1 + (1 + 2) + 2, of which half an F is hidden
+  cost.overlap = 0.5;
+  const Simulation result = simulate(schedule, cost);
+  EXPECT_DOUBLE_EQ(result.ops[0][2].end, 3.5);
+  EXPECT_DOUBLE_EQ(result.makespan, 5.5);
+  EXPECT_DOUBLE_EQ(result.idle[0], 0);
+}
+
+// F 1, B 2, transfer 3, hop 0.5. 0F0 [0,1], 0F1 [1,2]; the link carries 0F0 over [1,4] and 0F1 over
+// [4,7]; so 1F0 [4.5,5.5], 1F1 [7.5,8.5], 1B0 [8.5,10.5], 1B1 [10.5,12.5]; back over [10.5,13.5]
+// and [13.5,16.5]; 0B0 [14,16], 0B1 [17,19].
+TEST(Simulator, MessagesQueueOnTheirLink) {
+  Costs cost = costs(1, 1, 1, 0.5);
+  cost.transfer = 3;
+  const Simulation result = simulate(gpipe_schedule(2, 2), cost);
+  EXPECT_DOUBLE_EQ(result.ops[1][0].start, 4.5);
+  EXPECT_DOUBLE_EQ(result.ops[1][1].start, 7.5);
+  EXPECT_DOUBLE_EQ(result.ops[0][2].start, 14);
+  EXPECT_DOUBLE_EQ(result.ops[0][3].start, 17);
+  EXPECT_DOUBLE_EQ(result.makespan, 19);
+  // Rank 0 waits over [2,14], of which [10.5,14] for the link, and over [16,17].
+  const IdleCauses& first = result.idle_by_cause[0];
+  EXPECT_DOUBLE_EQ(first.fill, 0);
+  EXPECT_DOUBLE_EQ(first.message, 4.5);
+  EXPECT_DOUBLE_EQ(first.dependency, 8.5);
+  EXPECT_DOUBLE_EQ(first.imbalance, 0);
+  EXPECT_DOUBLE_EQ(first.drain, 0);
+  // Rank 1 waits over [5.5,7.5] for what was made at 2.
+  const IdleCauses& second = result.idle_by_cause[1];
+  EXPECT_DOUBLE_EQ(second.fill, 4.5);
+  EXPECT_DOUBLE_EQ(second.message, 2);
+  EXPECT_DOUBLE_EQ(second.dependency, 0);
+  EXPECT_DOUBLE_EQ(second.drain, 6.5);
+  EXPECT_DOUBLE_EQ(second.total(), result.idle[1]);
+}
+
+// Rank 0 works 3, rank 1 works 6. 0F [0,1], 1F [1,3], 1B [3,7], 0B [7,9]: of the wait over [1,7],
+// 3 is what rank 0 works less.
+TEST(Simulator, ImbalanceIsWhatTheBusiestRankWorksMore) {
+  Costs cost;
+  cost.stages = {{1, 1, 1}, {2, 2, 2}};
+  const Simulation result = simulate(naive_schedule(2, 1), cost);
+  EXPECT_DOUBLE_EQ(result.idle_by_cause[0].imbalance, 3);
+  EXPECT_DOUBLE_EQ(result.idle_by_cause[0].dependency, 3);
+  EXPECT_DOUBLE_EQ(result.idle_by_cause[1].fill, 1);
+  EXPECT_DOUBLE_EQ(result.idle_by_cause[1].drain, 2);
+}
+
+TEST(Simulator, EveryLinkMayHaveItsOwnCost) {
+  Costs cost;
+  cost.link = [](int from, int to) { return LinkCost{from < to ? 1.0 : 10.0, 0}; };
+  // 0F [0,1], 1F [2,3], 1B [3,5], 0B [15,17].
+  EXPECT_DOUBLE_EQ(makespan_of(naive_schedule(2, 1), cost), 17);
+}
+
+// An F takes 4 units; its I gives 3 of them back; F, I and W take 1 each.
+TEST(Simulator, MemoryIsTakenAtTheStartAndFreedAtTheEnd) {
+  Schedule schedule{"by hand", 2, {{0, 0}}, {{}}};
+  using enum OpKind;
+  schedule.ranks[0] = {{forward, false, 0, 0},        {backward_input, false, 0, 0},
+                       {forward, false, 0, 1},        {backward_weight, false, 0, 0},
+                       {backward_input, false, 0, 1}, {backward_weight, false, 0, 1}};
+  Costs cost;
+  cost.memory = {{4, 1}};
+  const Simulation result = simulate(schedule, cost);
+  EXPECT_DOUBLE_EQ(result.peak_memory[0], 5);
+  const std::vector<MemoryStep> curve = {{0, 4}, {2, 5}, {4, 4}, {5, 1}, {6, 0}};
+  EXPECT_EQ(result.memory[0], curve);
+  EXPECT_EQ(result.peak_activations[0], 2);
+}
+
 TEST(Simulator, TwoMillionOpsTakeSeconds) {
   const Schedule schedule = interleaved_schedule(16, 8192, 8, 16);  // 16 * 8192 * 8 * 2 ops
   EXPECT_NEAR(makespan_of(schedule, Costs{}), (8192 * 8 + 15) * 3.0, 1e-3);
