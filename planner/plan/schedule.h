@@ -56,8 +56,11 @@ std::vector<StagePlace> loop_placement(int pipeline, int chunks);
 
 // The compute-only CSV: one row per pipeline rank, cells "{stage}{F|B|I|W}{microbatch}",
 // "(0F7;7B3)OVERLAP_F_B" for a pair, an empty cell for a wait (which carries no order and is not
-// kept). Reading infers each stage's place from the row it stands in and its order there. Throws
-// Error(bad_input) with `name`, row and column of the first wrong cell.
+// kept). Reading infers each stage's rank from the row it stands in; a rank's stages are its chunks
+// in ascending order, which is what loop and V placements are. Blanks, quotes around a cell, \r\n,
+// rows of different lengths and a byte order mark are taken; the sends, receives and (un)shards of
+// PyTorch's format "compute_comms" are refused, since here they follow from the ops. Numbers go up
+// to 999,999. Throws Error(bad_input) with `name`, row and column of the first wrong cell.
 std::string to_csv(const Schedule& schedule);
 Schedule parse_schedule_csv(std::string_view text, const std::string& name);
 

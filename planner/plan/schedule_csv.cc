@@ -83,14 +83,35 @@ std::optional<std::pair<Op, Op>> parse_pair(std::string_view word) {
   return std::pair(*first, *second);
 }
 
+// "0SEND_F3", "1UNSHARD": what PyTorch's format "compute_comms" has besides the ops.
+bool is_communication(std::string_view cell) {
+  if (!take_index(cell)) return false;
+  for (const std::string_view action :
+       {"SEND_F", "SEND_B", "RECV_F", "RECV_B", "UNSHARD", "RESHARD", "REDUCE_GRAD"}) {
+    if (cell.starts_with(action)) return true;
+  }
+  return false;
+}
+
 Error wrong_cell(const std::string& where, int column, std::string_view cell) {
   constexpr size_t kLongestQuote = 40;
-  const bool cut = cell.size() > kLongestQuote;
+  std::string quote;
+  for (const char c : cell.substr(0, kLongestQuote)) {
+    quote += c >= ' ' && c != 127 ? c : '?';  // nothing that a terminal would act on
+  }
+  if (cell.size() > kLongestQuote) quote += "...";
+  if (is_communication(cell)) {
+    return Error(ErrorKind::bad_input,
+                 fmt::format("{}: cell {}: found \"{}\", which is communication; expected "
+                             "PyTorch's format \"compute_only\", from which sends, receives and "
+                             "gathered parameters follow",
+                             where, column, quote));
+  }
   return Error(
       ErrorKind::bad_input,
-      fmt::format("{}: cell {}: found \"{}{}\", expected stage, one of F B I W and micro-batch "
+      fmt::format("{}: cell {}: found \"{}\", expected stage, one of F B I W and micro-batch "
                   "as in 0F3, a pair as in (0F7;7B3)OVERLAP_F_B, or nothing",
-                  where, column, cell.substr(0, kLongestQuote), cut ? "..." : ""));
+                  where, column, quote));
 }
 
 // Calls `visit(column, ops)` for every cell that is not a wait; columns count from 1.
@@ -115,6 +136,8 @@ void for_each_cell(std::string_view row, const std::string& where, Visit visit) 
 }
 
 std::vector<std::string_view> lines_of(std::string_view text) {
+  constexpr std::string_view kByteOrderMark = "\xEF\xBB\xBF";  // some spreadsheets put it first
+  if (text.starts_with(kByteOrderMark)) text.remove_prefix(kByteOrderMark.size());
   while (!text.empty() && (text.back() == '\n' || text.back() == '\r')) text.remove_suffix(1);
   std::vector<std::string_view> lines;
   while (!text.empty()) {

@@ -72,11 +72,38 @@ TEST(ScheduleCsv, SaysWhichCellIsWrong) {
   };
   EXPECT_EQ(complaint("0F0,0X0\n"), wrong("1: cell 2", "0X0"));
   EXPECT_EQ(complaint("0F0\n1F0,,1B\n"), wrong("2: cell 3", "1B"));
-  for (const auto* cell : {"F0", "0F", "0f0", "-1F0", "0F-1", "0F0 0", "0F0x", "0SEND_F0",
+  for (const auto* cell : {"F0", "0F", "0f0", "-1F0", "0F-1", "0F0 0", "0F0x", "SEND_F0",
                            "1000000F0", "0F1000000", "99999999999999999999F0", "(0F0)OVERLAP_F_B",
                            "(0F0;)OVERLAP_F_B", "(0F0;0B0;0F1)OVERLAP_F_B", "(0F0;0B0)", "(",
                            ")OVERLAP_F_B", "((0F0;0B0)OVERLAP_F_B;0F1)OVERLAP_F_B"}) {
     EXPECT_EQ(complaint(cell), wrong("1: cell 1", cell));
+  }
+}
+
+TEST(ScheduleCsv, RefusesCommunicationInPlainWords) {
+  for (const char* cell : {"0SEND_F0", "1RECV_B12", "0UNSHARD", "2RESHARD", "0REDUCE_GRAD"}) {
+    EXPECT_EQ(complaint(std::string("0F0,") + cell + "\n"),
+              std::string("s.csv:1: cell 2: found \"") + cell +
+                  "\", which is communication; expected PyTorch's format \"compute_only\", from "
+                  "which sends, receives and gathered parameters follow");
+  }
+}
+
+TEST(ScheduleCsv, ErrorsQuoteNothingThatATerminalActsOn) {
+  EXPECT_THAT(complaint("0F0,\x1b[31m0F1\n"), testing::HasSubstr("found \"?[31m0F1\""));
+  EXPECT_THAT(complaint(std::string(500, 'x')),
+              testing::HasSubstr("found \"" + std::string(40, 'x') + "...\""));
+}
+
+// What spreadsheets and hands make of a table: a byte order mark, rows of different lengths,
+// trailing commas, blanks, blank lines at the end, no newline at the end.
+TEST(ScheduleCsv, ReadsWhatSpreadsheetsWrite) {
+  const std::string clean = "0F0,0F1,0B0,0B1\n1F0,1B0,1F1,1B1\n";
+  for (const std::string& text :
+       {"\xEF\xBB\xBF" + clean, clean + "\n\n\r\n",
+        std::string("0F0, 0F1 ,0B0,\t0B1,,,\n,\"1F0\",1B0,1F1,,1B1,,,,,\n"),
+        std::string("0F0,0F1,0B0,0B1\r\n1F0,1B0,1F1,1B1")}) {
+    EXPECT_EQ(to_csv(parse_schedule_csv(text, "s.csv")), clean) << text;
   }
 }
 
