@@ -31,6 +31,12 @@ int link_domain(const NodeGroup& nodes) {
   return nodes.link == NodeLink::nvlink_pairs ? std::min(2, nodes.devices) : nodes.devices;
 }
 
+// The fewest stages per pipeline rank that the pins leave open.
+int pinned_chunks(const Pins& pins) {
+  if (pins.chunks) return *pins.chunks;
+  return pins.schedule ? fixed_chunks(*pins.schedule).value_or(1) : 1;
+}
+
 class Enumeration {
  public:
   Enumeration(const Job& job, const NodeGroup& nodes, const CandidateSinks& sinks)
@@ -76,7 +82,7 @@ class Enumeration {
     }
     for (int p = pins_.pipeline.value_or(1); p <= pins_.pipeline.value_or(devices_ / tensor); ++p) {
       const std::string name = fmt::format("tensor={} pipeline={}", tensor, p);
-      if (fewest_layers(p, pins_.chunks.value_or(1)) > job_.model.layers) {
+      if (fewest_layers(p, pinned_chunks(pins_)) > job_.model.layers) {
         reject(name, fmt::format("{} layers are too few for this and any longer pipeline",
                                  job_.model.layers));
         break;
@@ -128,8 +134,8 @@ class Enumeration {
     layout.sequence_parallel = pins_.sequence_parallel.value_or(false);
     layout.recompute = pins_.recompute.value_or(Recompute::none);
     layout.optimizer_sharding = pins_.optimizer_sharding.value_or(0);
-    for (const std::string& schedule : built_schedules()) {
-      if (pins_.schedule && *pins_.schedule != schedule) continue;
+    for (const std::string& schedule :
+         pins_.schedule ? std::vector<std::string>{*pins_.schedule} : searched_schedules()) {
       layout.schedule = schedule;
       with_chunks(layout);
     }
@@ -137,15 +143,26 @@ class Enumeration {
 
   // On one pipeline rank all schedules do the same work in the same time, and 1F1B holds least.
   void with_chunks(Layout& layout) {
-    const bool several = takes_chunks(layout.schedule);
+    const std::optional<int> fixed = fixed_chunks(layout.schedule);
     if (layout.pipeline == 1 && !pins_.schedule && !pins_.chunks && layout.schedule != "1f1b")
       return;
-    int first = pins_.chunks.value_or(1), last = first;
-    if (!several && first > 1) return;
-    if (several && !pins_.chunks && layout.pipeline > 1) {
+    int first = pins_.chunks.value_or(fixed.value_or(1)), last = first;
+    if (fixed && first != *fixed) return;
+    if (fewest_layers(layout.pipeline, first) > job_.model.layers) return;
+    if (!fixed && !pins_.chunks && layout.pipeline > 1) {
       last = (job_.model.layers + 2) / layout.pipeline;
     }
-    for (layout.chunks = first; layout.chunks <= last; ++layout.chunks) sinks_.layout(layout);
+    for (layout.chunks = first; layout.chunks <= last; ++layout.chunks) with_schedule(layout);
+  }
+
+  void with_schedule(const Layout& layout) const {
+    const auto no = why_not({.name = layout.schedule,
+                             .pipeline = layout.pipeline,
+                             .micro_batches = layout.micro_batches,
+                             .chunks = layout.chunks});
+    if (no)
+      return reject(fmt::format("pipeline={} schedule={}", layout.pipeline, layout.schedule), *no);
+    sinks_.layout(layout);
   }
 
   const Job& job_;
@@ -160,16 +177,17 @@ class Enumeration {
 void check_pins(const Job& job) {
   const Pins& pins = job.pins;
   const int batch = job.training.global_batch;
-  const int chunks = pins.chunks.value_or(1);
   if (pins.schedule) {
-    make_schedule({.name = *pins.schedule});  // a name that is not built answers for itself
-    if (chunks > 1 && !takes_chunks(*pins.schedule)) {
+    require_built(*pins.schedule);
+    const std::optional<int> fixed = fixed_chunks(*pins.schedule);
+    if (pins.chunks && fixed && *fixed != *pins.chunks) {
       throw contradiction(
-          fmt::format("pins contradict each other: schedule={} has one stage per pipeline "
-                      "rank, chunks={} asks for more",
-                      *pins.schedule, chunks));
+          fmt::format("pins contradict each other: schedule={} has {} per pipeline rank, "
+                      "chunks={} asks for another number",
+                      *pins.schedule, *fixed == 1 ? "one stage" : "two stages", *pins.chunks));
     }
   }
+  const int chunks = pinned_chunks(pins);
   const int64_t samples =
       static_cast<int64_t>(pins.data.value_or(1)) * pins.micro_batch.value_or(1);
   if (batch % samples != 0) {

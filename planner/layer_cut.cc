@@ -34,14 +34,13 @@ double fixed_time(const Stage& stage, const PartTimes& times) {
   return (stage.embedding ? times.embedding : 0) + (stage.head ? times.head : 0);
 }
 
-// The stages in loop placement, each with the layers that it cannot do without.
-std::vector<Stage> least_stages(int pipeline, int chunks) {
-  const int stages = pipeline * chunks;
+// The stages, each with the layers that it cannot do without.
+std::vector<Stage> least_stages(const std::vector<StagePlace>& places) {
   std::vector<Stage> result;
-  result.reserve(static_cast<size_t>(stages));
-  for (int s = 0; s < stages; ++s) {
-    const bool end = s == 0 || s == stages - 1;
-    result.push_back({s % pipeline, s / pipeline, 0, end ? 0 : 1, s == 0, s == stages - 1});
+  result.reserve(places.size());
+  for (size_t s = 0; s < places.size(); ++s) {
+    const bool first = s == 0, last = s + 1 == places.size();
+    result.push_back({places[s].rank, places[s].chunk, 0, first || last ? 0 : 1, first, last});
   }
   return result;
 }
@@ -62,21 +61,29 @@ std::vector<int> layers_of_ranks(const std::vector<Stage>& stages, int pipeline,
   return count;
 }
 
-// Spreads a rank's further layers over its chunks.
-void spread(std::vector<Stage>& stages, size_t rank, size_t pipeline, int layers,
+// Spreads a rank's further layers over its stages `own`.
+void spread(std::vector<Stage>& stages, const std::vector<size_t>& own, int layers,
             const PartTimes& times) {
   std::vector<double> start;
   std::vector<int> held;
-  for (size_t s = rank; s < stages.size(); s += pipeline) {
+  for (const size_t s : own) {
     start.push_back(fixed_time(stages[s], times));
     held.push_back(stages[s].layers);
   }
   std::vector<size_t> earlier_first(held.size());
   std::iota(earlier_first.begin(), earlier_first.end(), size_t{0});
   fill(held, start, times.layer, layers, earlier_first);
-  for (size_t chunk = 0; chunk < held.size(); ++chunk) {
-    stages[chunk * pipeline + rank].layers = held[chunk];
+  for (size_t chunk = 0; chunk < held.size(); ++chunk) stages[own[chunk]].layers = held[chunk];
+}
+
+std::vector<std::vector<size_t>> stages_by_rank(const std::vector<StagePlace>& places) {
+  std::vector<std::vector<size_t>> result;
+  for (size_t s = 0; s < places.size(); ++s) {
+    const auto rank = static_cast<size_t>(places[s].rank);
+    if (rank >= result.size()) result.resize(rank + 1);
+    result[rank].push_back(s);
   }
+  return result;
 }
 
 }  // namespace
@@ -85,20 +92,22 @@ int fewest_layers(int pipeline, int chunks) {
   return std::max(0, pipeline * chunks - 2);
 }
 
-std::vector<Stage> cut_layers(int layers, int pipeline, int chunks, const PartTimes& times) {
-  const int least = fewest_layers(pipeline, chunks);
+std::vector<Stage> cut_layers(int layers, const std::vector<StagePlace>& places,
+                              const PartTimes& times) {
+  const int count = static_cast<int>(places.size());
+  const int least = std::max(0, count - 2);
   if (layers < least) {
     throw Error(
         ErrorKind::bad_input,
         fmt::format("{} layers are too few for {} stages: all but the first (embedding) and "
                     "the last (head) need a layer",
-                    layers, pipeline * chunks));
+                    layers, count));
   }
-  std::vector<Stage> stages = least_stages(pipeline, chunks);
-  const std::vector<int> more = layers_of_ranks(stages, pipeline, layers - least, times);
-  for (size_t rank = 0; rank < more.size(); ++rank) {
-    spread(stages, rank, more.size(), more[rank], times);
-  }
+  std::vector<Stage> stages = least_stages(places);
+  const std::vector<std::vector<size_t>> own = stages_by_rank(places);
+  const std::vector<int> more =
+      layers_of_ranks(stages, static_cast<int>(own.size()), layers - least, times);
+  for (size_t rank = 0; rank < own.size(); ++rank) spread(stages, own[rank], more[rank], times);
   int first = 0;
   for (Stage& stage : stages) {
     stage.first_layer = first;

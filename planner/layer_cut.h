@@ -13,8 +13,9 @@ struct PartTimes {
   double head = 0;
 };
 
-// Cuts the layers, which are all alike, into pipeline * chunks consecutive stages in loop placement
-// (stage s on rank s mod pipeline), the embedding on the first and the head on the last stage.
+// Cuts the layers, which are all alike, into consecutive stages that lie where `places` says (by
+// stage; every rank up to the highest has one), the embedding on the first and the head on the last
+// stage.
 //
 // Minimised exactly is the time of the slowest pipeline rank, all its chunks together: in the
 // steady state every schedule repeats at that pace, and with one chunk it is the classic bottleneck
@@ -24,7 +25,8 @@ struct PartTimes {
 //
 // Every stage holds a layer, the embedding or the head; fewer layers than that needs:
 // Error(bad_input).
-std::vector<Stage> cut_layers(int layers, int pipeline, int chunks, const PartTimes& times);
+std::vector<Stage> cut_layers(int layers, const std::vector<StagePlace>& places,
+                              const PartTimes& times);
 
 // Stages that need a layer of their own: all but the first and the last.
 int fewest_layers(int pipeline, int chunks);

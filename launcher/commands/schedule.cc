@@ -23,8 +23,8 @@ namespace {
 struct ScheduleCommand {
   std::string name, file, stage_costs, format = "table";
   std::string costs = "f=1,i=1,w=1,comm=0";
-  int pipeline = 0, micro_batches = 0, chunks = 1;
-  std::optional<int> group, memory_limit;
+  int pipeline = 0, micro_batches = 0;
+  std::optional<int> chunks, group, memory_limit;
   bool json = false;
 };
 
@@ -117,10 +117,12 @@ std::pair<Schedule, Costs> load(const ScheduleCommand& command) {
   if (command.pipeline < 1 || command.micro_batches < 1) {
     throw bad("schedule: expected --pipeline and --microbatches with a named schedule");
   }
-  const auto ops = 2.0 * command.pipeline * command.micro_batches * command.chunks;
+  require_built(command.name);
+  const int chunks = command.chunks.value_or(fixed_chunks(command.name).value_or(1));
+  const auto ops = 2.0 * command.pipeline * command.micro_batches * chunks;
   if (ops > 50e6)
     throw bad(fmt::format("schedule: {:.0f} ops are more than the limit of 50 million", ops));
-  const auto stages = static_cast<size_t>(command.pipeline) * static_cast<size_t>(command.chunks);
+  const auto stages = static_cast<size_t>(command.pipeline) * static_cast<size_t>(chunks);
   ScheduleRequest request{.name = command.name,
                           .pipeline = command.pipeline,
                           .micro_batches = command.micro_batches,

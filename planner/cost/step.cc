@@ -1,6 +1,7 @@
 #include "planner/cost/step.h"
 
 #include <algorithm>
+#include <limits>
 #include <numeric>
 
 #include "planner/schedules/schedules.h"
@@ -119,7 +120,7 @@ const StepModel::LayoutPaths& StepModel::paths(const Layout& layout) {
 
 std::vector<Stage> StepModel::cut(const Layout& layout) {
   const ModelSeconds& model = model_seconds(layout);
-  return cut_layers(job_.model.layers, layout.pipeline, layout.chunks,
+  return cut_layers(job_.model.layers, places_of(layout.schedule, layout.pipeline, layout.chunks),
                     {both_ways(model.layer.total()), both_ways(model.embedding.total()),
                      both_ways(model.head.total())});
 }
@@ -196,13 +197,16 @@ std::vector<double> StepModel::reductions_end(const Layout& layout,
                                               const std::vector<Stage>& stages,
                                               const Simulation& simulation) {
   const std::vector<double> reductions = reduction_seconds(layout, stages);
+  using Queue = std::vector<std::pair<double, double>>;  // last gradient, time to reduce
+  std::vector<Queue> queues(static_cast<size_t>(layout.pipeline));
+  for (size_t s = 0; s < stages.size(); ++s) {
+    const auto rank = static_cast<size_t>(stages[s].pipeline_rank);
+    const auto chunk = static_cast<size_t>(stages[s].chunk);
+    queues[rank].emplace_back(simulation.makespan - simulation.tail_slack[rank][chunk],
+                              reductions[s]);
+  }
   std::vector<double> ends;
-  for (size_t rank = 0; rank < static_cast<size_t>(layout.pipeline); ++rank) {
-    std::vector<std::pair<double, double>> queue;  // last gradient, time to reduce
-    for (size_t s = rank; s < stages.size(); s += static_cast<size_t>(layout.pipeline)) {
-      const auto chunk = static_cast<size_t>(stages[s].chunk);
-      queue.emplace_back(simulation.makespan - simulation.tail_slack[rank][chunk], reductions[s]);
-    }
+  for (Queue& queue : queues) {
     std::sort(queue.begin(), queue.end());
     double now = 0;
     for (const auto& [ready, seconds] : queue) now = std::max(now, ready) + seconds;
@@ -213,7 +217,8 @@ std::vector<double> StepModel::reductions_end(const Layout& layout,
 
 // The two copies of a tied embedding agree on their gradient.
 double StepModel::tied_reduction_seconds(const Layout& layout) {
-  if (!job_.model.tied_embeddings || layout.pipeline == 1) return 0;
+  const bool together = places_of(layout.schedule, layout.pipeline, layout.chunks).back().rank == 0;
+  if (!job_.model.tied_embeddings || together) return 0;
   const double table =
       static_cast<double>(largest_share(job_.model, layout.tensor).vocab) * job_.model.hidden * 4;
   return all_reduce_seconds(2, table, paths(layout).ends);
@@ -243,12 +248,15 @@ std::vector<MemoryParts> StepModel::least_memory(const Layout& layout,
                                                  const std::vector<Stage>& stages) const {
   std::vector<MemoryParts> memory = resident_memory(job_, layout, stages, group_.device.is_cpu());
   const std::vector<double> bytes = activation_bytes(layout, stages);
+  std::vector<double> least(memory.size(), std::numeric_limits<double>::infinity());
+  for (size_t s = 0; s < bytes.size(); ++s) {
+    double& of_rank = least[static_cast<size_t>(stages[s].pipeline_rank)];
+    of_rank = std::min(of_rank, bytes[s]);
+  }
   for (size_t rank = 0; rank < memory.size(); ++rank) {
-    double least = bytes[rank];
-    for (size_t s = rank; s < bytes.size(); s += memory.size()) least = std::min(least, bytes[s]);
     memory[rank].activations =
-        least * least_peak_activations(layout.schedule, layout.pipeline, layout.chunks,
-                                       layout.micro_batches, static_cast<int>(rank));
+        least[rank] * least_peak_activations(layout.schedule, layout.pipeline, layout.chunks,
+                                             layout.micro_batches, static_cast<int>(rank));
   }
   return memory;
 }
@@ -266,13 +274,18 @@ double StepModel::average_resident(const Layout& layout) const {
 void StepModel::add_breakdown(const Layout& layout, const std::vector<Stage>& stages,
                               double makespan, Prediction& prediction) {
   const ModelSeconds& model = model_seconds(layout);
+  const auto ranks = static_cast<size_t>(layout.pipeline);
+  std::vector<StageCost> compute_by_rank(ranks, {0, 0, 0}), communication_by_rank = compute_by_rank;
+  for (const Stage& stage : stages) {
+    const auto rank = static_cast<size_t>(stage.pipeline_rank);
+    compute_by_rank[rank] = plus(compute_by_rank[rank], stage_cost(model, stage, compute_of));
+    communication_by_rank[rank] =
+        plus(communication_by_rank[rank], stage_cost(model, stage, communication_of));
+  }
   double most = -1, forward = 0, backward = 0, tensor = 0;
-  for (size_t rank = 0; rank < static_cast<size_t>(layout.pipeline); ++rank) {
-    StageCost compute{0, 0, 0}, communication{0, 0, 0};
-    for (size_t s = rank; s < stages.size(); s += static_cast<size_t>(layout.pipeline)) {
-      compute = plus(compute, stage_cost(model, stages[s], compute_of));
-      communication = plus(communication, stage_cost(model, stages[s], communication_of));
-    }
+  for (size_t rank = 0; rank < ranks; ++rank) {
+    const StageCost& compute = compute_by_rank[rank];
+    const StageCost& communication = communication_by_rank[rank];
     const double busy = both_ways(compute) + both_ways(communication);
     if (busy <= most) continue;
     most = busy;

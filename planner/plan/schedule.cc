@@ -31,4 +31,12 @@ std::vector<StagePlace> loop_placement(int pipeline, int chunks) {
   return places;
 }
 
+std::vector<StagePlace> v_placement(int pipeline, int chunks) {
+  std::vector<StagePlace> places = loop_placement(pipeline, chunks);
+  for (StagePlace& place : places) {
+    if (place.chunk % 2 == 1) place.rank = pipeline - 1 - place.rank;
+  }
+  return places;
+}
+
 }  // namespace trireme

@@ -53,6 +53,9 @@ struct Schedule {
 
 // Stage s on rank s % pipeline, chunk s / pipeline.
 std::vector<StagePlace> loop_placement(int pipeline, int chunks);
+// The same, but odd chunks run from the last rank to the first, so that a micro-batch turns round
+// without leaving its rank: with two chunks a V.
+std::vector<StagePlace> v_placement(int pipeline, int chunks);
 
 // The compute-only CSV: one row per pipeline rank, cells "{stage}{F|B|I|W}{microbatch}",
 // "(0F7;7B3)OVERLAP_F_B" for a pair, an empty cell for a wait (which carries no order and is not

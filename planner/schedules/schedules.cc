@@ -6,7 +6,8 @@
 #include <algorithm>
 #include <cstddef>
 
-#include "planner/schedules/generators.h"
+#include "planner/schedules/family.h"
+#include "planner/schedules/variants.h"
 #include "topology/base/check.h"
 #include "topology/base/error.h"
 #include "topology/base/toml_reader.h"
@@ -14,201 +15,205 @@
 namespace trireme {
 namespace {
 
+using Refusal = std::optional<std::string>;
+using Chunks = FamilyMember::Chunks;
+
 Error refuse(const std::string& message) {
   return Error(ErrorKind::bad_input, message);
 }
 
-void require_positive(const char* what, int value) {
-  if (value < 1) throw refuse(fmt::format("{} must be at least 1, found {}", what, value));
+Refusal refuse_unless_positive(const char* what, int value) {
+  if (value >= 1) return std::nullopt;
+  return fmt::format("{} must be at least 1, found {}", what, value);
 }
 
-void require_single_stage(const ScheduleRequest& request) {
-  if (request.chunks != 1) {
-    throw refuse(
-        fmt::format("{} gives each pipeline rank one stage, so chunks must be 1, found {}; "
-                    "interleaved takes more",
-                    request.name, request.chunks));
+std::string names_of(bool (*which)(const FamilyMember&)) {
+  std::vector<std::string> names;
+  for (const FamilyMember& member : schedule_family()) {
+    if (member.build != nullptr && which(member)) names.emplace_back(member.name);
   }
-  if (request.group) {
-    throw refuse(fmt::format("{} has no groups of micro-batches; only interleaved takes a group",
-                             request.name));
-  }
+  return fmt::format("{}", fmt::join(names, ", "));
 }
 
-void require_legal_group(const ScheduleRequest& request) {
-  const int p = request.pipeline, m = request.micro_batches, g = *request.group;
-  const std::string what = fmt::format("interleaved with groups of {} micro-batches", g);
+Refusal refuse_chunks(const FamilyMember& member, int chunks) {
+  if (member.chunks == Chunks::one && chunks != 1) {
+    return fmt::format(
+        "{} gives each pipeline rank one stage, so chunks must be 1, found {}; these take any "
+        "number: {}",
+        member.name, chunks,
+        names_of([](const FamilyMember& m) { return m.chunks == Chunks::any; }));
+  }
+  if (member.chunks == Chunks::v && chunks != 2) {
+    return fmt::format(
+        "{} gives each pipeline rank one stage on either arm of a V, so chunks must be 2, found {}",
+        member.name, chunks);
+  }
+  return std::nullopt;
+}
+
+Refusal refuse_group(const FamilyMember& member, int p, int m, int g) {
+  if (!member.groups) {
+    return fmt::format("{} has no groups of micro-batches; these take a group: {}", member.name,
+                       names_of([](const FamilyMember& other) { return other.groups; }));
+  }
+  const std::string what = fmt::format("{} with groups of {} micro-batches", member.name, g);
   if (m < p) {
-    throw refuse(
-        fmt::format("{}: {} micro-batches on {} pipeline ranks always form one group; leave "
-                    "the group out",
-                    what, m, p));
+    return fmt::format(
+        "{}: {} micro-batches on {} pipeline ranks always form one group; leave the group out",
+        what, m, p);
   }
   if (g < p) {
-    throw refuse(
-        fmt::format("{}: a group must be at least as long as the pipeline ({} ranks), or the "
-                    "first rank waits for the last between chunks",
-                    what, p));
+    return fmt::format(
+        "{}: a group must be at least as long as the pipeline ({} ranks), or the first rank waits "
+        "for the last between chunks",
+        what, p);
   }
-  if (g > m) throw refuse(fmt::format("{}: there are only {} micro-batches", what, m));
+  if (g > m) return fmt::format("{}: there are only {} micro-batches", what, m);
   if (m % g != 0 && m % g < p) {
-    throw refuse(
-        fmt::format("{}: {} micro-batches leave a last group of {}, shorter than the pipeline "
-                    "({} ranks); choose a group that divides {} or leaves at least {}",
-                    what, m, m % g, p, m, p));
+    return fmt::format(
+        "{}: {} micro-batches leave a last group of {}, shorter than the pipeline ({} ranks); "
+        "choose a group that divides {} or leaves at least {}",
+        what, m, m % g, p, m, p);
   }
+  return std::nullopt;
 }
 
-// The group of least makespan; the smaller on a tie. A group that reaches the lower bound ends the
-// search, since no other can be better.
-Schedule interleaved_with_best_group(const ScheduleRequest& request) {
-  const int p = request.pipeline, m = request.micro_batches;
-  constexpr double kTie = 1 + 1e-9;
-  const double bound = makespan_bound(loop_placement(p, request.chunks), p, m, request.costs);
-  Schedule best;
-  double least = 0;
-  for (const int group : legal_groups(p, m)) {
-    Schedule schedule = interleaved_schedule(p, m, request.chunks, group);
-    const double makespan = makespan_of(schedule, request.costs);
-    if (best.ranks.empty() || makespan * kTie < least) {
-      best = std::move(schedule);
-      least = makespan;
-    }
-    if (least <= bound * kTie || request.chunks == 1) break;
+Refusal refuse_warm_up(const FamilyMember& member, const ScheduleRequest& request) {
+  if (!request.warm_up && !request.latency_aware) return std::nullopt;
+  if (member.warm_up_slope == 0) {
+    return fmt::format("{} has no warm-up that could be deepened; these have: {}", member.name,
+                       names_of([](const FamilyMember& m) { return m.warm_up_slope > 0; }));
   }
-  return best;
-}
-
-Schedule make_naive(const ScheduleRequest& request) {
-  require_single_stage(request);
-  return naive_schedule(request.pipeline, request.micro_batches);
-}
-
-Schedule make_gpipe(const ScheduleRequest& request) {
-  require_single_stage(request);
-  return gpipe_schedule(request.pipeline, request.micro_batches);
-}
-
-Schedule make_one_forward_one_backward(const ScheduleRequest& request) {
-  require_single_stage(request);
-  return one_forward_one_backward_schedule(request.pipeline, request.micro_batches);
-}
-
-Schedule make_interleaved(const ScheduleRequest& request) {
-  if (!request.group) return interleaved_with_best_group(request);
-  require_legal_group(request);
-  return interleaved_schedule(request.pipeline, request.micro_batches, request.chunks,
-                              *request.group);
-}
-
-double loop_bound(int p, int v, int m, const Costs& costs) {
-  return makespan_bound(loop_placement(p, v), p, m, costs);
-}
-
-// Nothing overlaps, so a step is all the work of all ranks and every hop.
-double naive_time(int p, int, int m, const Costs& costs) {
-  double once = 2.0 * (p - 1) * costs.hop;
-  for (int stage = 0; stage < p; ++stage) {
-    once += costs.of_stage(stage).forward + costs.of_stage(stage).backward();
+  if (request.warm_up && request.latency_aware) {
+    return std::string("a warm-up is either given or chosen by latency, not both");
   }
-  return m * once;
+  if (request.warm_up && *request.warm_up < 0) {
+    return fmt::format("{}: a warm-up can be deepened, not shortened; found {}", member.name,
+                       *request.warm_up);
+  }
+  return std::nullopt;
 }
 
-struct Entry {
-  const char* name;
-  Schedule (*make)(const ScheduleRequest&);  // nullptr: known, not built by this version
-  double (*bound)(int p, int v, int m, const Costs&) = nullptr;
-  int (*least_peak)(int p, int v, int m, int rank) = nullptr;
-  bool takes_chunks = false;
-};
-
-constexpr Entry kRegistry[] = {
-    {"1f1b", make_one_forward_one_backward, loop_bound,
-     [](int p, int, int m, int r) { return std::min(p - r, m); }},
-    {"interleaved", make_interleaved, loop_bound,
-     [](int p, int v, int m, int r) {
-       return std::min(2 * (p - 1 - r) + (v - 1) * std::min(p, m) + 1, m * v);
-     },
-     true},
-    {"gpipe", make_gpipe, loop_bound, [](int, int, int m, int) { return m; }},
-    {"naive", make_naive, naive_time, [](int, int, int, int) { return 1; }},
-    {"pipedream", nullptr},
-    {"eager-1f1b", nullptr},
-    {"breadth-first", nullptr},
-    {"zb-h1", nullptr},
-    {"interleaved-zb", nullptr},
-    {"zb-h2", nullptr},
-    {"zb-v", nullptr},
-    {"v-half", nullptr},
-    {"v-min", nullptr},
-    {"dualpipe-v", nullptr},
-    {"forward-only", nullptr},
-    {"auto", nullptr},
-};
-
-const Entry* find_entry(const std::string& name) {
-  const auto entry = std::find_if(std::begin(kRegistry), std::end(kRegistry),
-                                  [&](const Entry& e) { return name == e.name; });
-  return entry == std::end(kRegistry) ? nullptr : entry;
+Refusal refuse_memory_limit(const ScheduleRequest& request) {
+  if (!request.memory_limit) return std::nullopt;
+  const size_t count = request.memory_limit->size();
+  if (count == 1 || count == static_cast<size_t>(request.pipeline)) return std::nullopt;
+  return fmt::format("a memory limit is one number or one for each of {} ranks, found {}",
+                     request.pipeline, count);
 }
 
-const Entry& built_entry(const std::string& name) {
-  const Entry* entry = find_entry(name);
-  TRIREME_CHECK(entry != nullptr && entry->make != nullptr);
-  return *entry;
+int chunks_of(const FamilyMember& member, const ScheduleRequest& request) {
+  return request.chunks.value_or(member.chunks == Chunks::v ? 2 : 1);
+}
+
+Refusal refuse_costs(const FamilyMember& member, const ScheduleRequest& request) {
+  const size_t costs = request.costs.stages.size();
+  const int stages = request.pipeline * chunks_of(member, request);
+  if (costs == 1 || costs == static_cast<size_t>(stages)) return std::nullopt;
+  return fmt::format("{}: found costs of {} stages, expected one for all or {}", member.name, costs,
+                     stages);
+}
+
+Refusal refuse_shape(const FamilyMember& member, const ScheduleRequest& request) {
+  const int p = request.pipeline, m = request.micro_batches, v = chunks_of(member, request);
+  if (Refusal no = refuse_unless_positive("pipeline", p)) return no;
+  if (Refusal no = refuse_unless_positive("micro-batches", m)) return no;
+  if (Refusal no = refuse_unless_positive("chunks", v)) return no;
+  if (Refusal no = refuse_chunks(member, v)) return no;
+  if (request.group) {
+    if (Refusal no = refuse_group(member, p, m, *request.group)) return no;
+  }
+  if (Refusal no = refuse_warm_up(member, request)) return no;
+  if (member.name == std::string("dualpipe-v") && m < 2 * p) {
+    return fmt::format(
+        "dualpipe-v fills both arms of its V before pairs overlap, so {} pipeline ranks need {} "
+        "micro-batches or more, found {}; zb-v takes any number",
+        p, 2 * p, m);
+  }
+  return std::nullopt;
+}
+
+const FamilyMember& built_member(const std::string& name) {
+  const FamilyMember* member = find_member(name);
+  TRIREME_CHECK(member != nullptr && member->build != nullptr);
+  return *member;
+}
+
+template <class Which>
+std::vector<std::string> names_where(Which&& which) {
+  std::vector<std::string> names;
+  for (const FamilyMember& member : schedule_family()) {
+    if (member.build != nullptr && which(member)) names.emplace_back(member.name);
+  }
+  return names;
 }
 
 }  // namespace
 
-Schedule make_schedule(const ScheduleRequest& request) {
-  const Entry* entry = find_entry(request.name);
+void require_built(const std::string& name) {
+  const FamilyMember* member = find_member(name);
   const std::string built = fmt::format("{}", fmt::join(built_schedules(), ", "));
-  if (entry == nullptr) {
+  if (member == nullptr) {
     std::vector<std::string> names;
-    for (const Entry& known : kRegistry) names.emplace_back(known.name);
-    const auto nearest = nearest_name(request.name, names);
-    throw refuse(fmt::format("no schedule is called \"{}\"{}; there are: {}", request.name,
+    for (const FamilyMember& known : schedule_family()) names.emplace_back(known.name);
+    const auto nearest = nearest_name(name, names);
+    throw refuse(fmt::format("no schedule is called \"{}\"{}; there are: {}", name,
                              nearest ? fmt::format(" (did you mean \"{}\"?)", *nearest) : "",
                              built));
   }
-  if (entry->make == nullptr) {
-    throw Error(ErrorKind::unavailable,
-                fmt::format("schedule \"{}\" is not built by this version; there are: {}",
-                            request.name, built));
+  if (member->build == nullptr) {
+    throw Error(
+        ErrorKind::unavailable,
+        fmt::format("schedule \"{}\" is not built by this version; there are: {}", name, built));
   }
-  require_positive("pipeline", request.pipeline);
-  require_positive("micro-batches", request.micro_batches);
-  require_positive("chunks", request.chunks);
-  return entry->make(request);
+}
+
+Schedule make_schedule(const ScheduleRequest& request) {
+  require_built(request.name);
+  const FamilyMember& member = built_member(request.name);
+  if (const Refusal no = refuse_shape(member, request)) throw refuse(*no);
+  if (const Refusal no = refuse_memory_limit(request)) throw refuse(*no);
+  if (const Refusal no = refuse_costs(member, request)) throw refuse(*no);
+  return best_variant(member, request, chunks_of(member, request));
+}
+
+std::optional<std::string> why_not(const ScheduleRequest& request) {
+  return refuse_shape(built_member(request.name), request);
 }
 
 double schedule_bound(const std::string& name, int pipeline, int chunks, int micro_batches,
                       const Costs& costs) {
-  return built_entry(name).bound(pipeline, chunks, micro_batches, costs);
+  return built_member(name).bound({pipeline, micro_batches, chunks}, costs);
 }
 
 int least_peak_activations(const std::string& name, int pipeline, int chunks, int micro_batches,
                            int rank) {
-  return built_entry(name).least_peak(pipeline, chunks, micro_batches, rank);
+  return built_member(name).least_peak({pipeline, micro_batches, chunks}, rank);
 }
 
 std::vector<std::optional<int>> groups_to_try(const std::string& name, int pipeline,
                                               int micro_batches, size_t most) {
-  if (!built_entry(name).takes_chunks || micro_batches < pipeline) return {std::nullopt};
+  if (!built_member(name).groups || micro_batches < pipeline) return {std::nullopt};
   const std::vector<int> legal = legal_groups(pipeline, micro_batches);
   return {legal.begin(), legal.begin() + static_cast<std::ptrdiff_t>(std::min(most, legal.size()))};
 }
 
-bool takes_chunks(const std::string& name) {
-  return built_entry(name).takes_chunks;
+std::optional<int> fixed_chunks(const std::string& name) {
+  const Chunks chunks = built_member(name).chunks;
+  if (chunks == Chunks::any) return std::nullopt;
+  return chunks == Chunks::v ? 2 : 1;
+}
+
+std::vector<StagePlace> places_of(const std::string& name, int pipeline, int chunks) {
+  return built_member(name).places(pipeline, chunks);
 }
 
 std::vector<std::string> built_schedules() {
-  std::vector<std::string> names;
-  for (const Entry& entry : kRegistry) {
-    if (entry.make != nullptr) names.emplace_back(entry.name);
-  }
-  return names;
+  return names_where([](const FamilyMember&) { return true; });
+}
+
+std::vector<std::string> searched_schedules() {
+  return names_where([](const FamilyMember& member) { return member.searched; });
 }
 
 std::vector<int> legal_groups(int pipeline, int micro_batches) {

@@ -9,49 +9,72 @@
 
 namespace trireme {
 
-// A schedule by name. `chunks` is the number of stages per pipeline rank; `group` (interleaved
-// only) how many micro-batches pass through one chunk before the next chunk takes over. Without a
-// group the best legal one is chosen: least makespan under `costs`, the smaller on a tie.
+// A schedule by name, and what may be chosen about it.
 struct ScheduleRequest {
   std::string name;
   int pipeline = 1;
   int micro_batches = 1;
-  int chunks = 1;
+  // Stages per pipeline rank; unset: as many as the schedule has, one where it takes any number.
+  std::optional<int> chunks = std::nullopt;
+  // How many micro-batches pass through one chunk before the next chunk takes over (interleaved,
+  // interleaved-zb, forward-only). Unset: the legal group of least makespan under `costs`, the
+  // shorter on a tie; interleaved-zb first looks for m/R, where R = max(1, m div p) divides m.
   std::optional<int> group = std::nullopt;
   Costs costs = {};
+  // So many forwards more before the first backward, on every rank, than the schedule's own.
+  std::optional<int> warm_up = std::nullopt;
+  // Also tries the warm-up that covers the round trip of a micro-batch from rank r to the last rank
+  // and back, hops included, and takes what ends first: the smallest in-flight count
+  //   n_r >= [(p-r)(F+B) + 2(p-1-r)hop] / (F+B),
+  // with uneven stages the sum over the stages from rank r on, divided by the slowest.
+  bool latency_aware = false;
+  // Most chunk activations that a rank may hold: one for all ranks or one for each. Groups and
+  // warm-up are chosen among those that keep it.
+  std::optional<std::vector<int>> memory_limit = std::nullopt;
 };
 
 // The schedule as data; pure and deterministic. Throws Error(bad_input) when the request is outside
-// what the schedule defines (the message says which rule and why), Error(unavailable) for a
-// schedule that this version does not build, and Error(bad_input) for a name that no schedule has.
+// what the schedule defines or exceeds the memory limit (the message says which rule and why),
+// Error(unavailable) for a schedule that this version does not build, and Error(bad_input) for a
+// name that no schedule has.
 Schedule make_schedule(const ScheduleRequest& request);
+
+// Throws as make_schedule does for a name that is unknown or not built.
+void require_built(const std::string& name);
+
+// Why a built schedule cannot have this shape, or nothing: for searches. The memory limit is not
+// looked at.
+std::optional<std::string> why_not(const ScheduleRequest& request);
 
 // For searches over many layouts, without building a schedule. Names are built ones.
 //
-// No schedule of this name ends earlier, whatever its group (simulator.h, makespan_bound; naive's
-// own time).
+// No schedule of this name ends earlier, whatever its group and warm-up.
 double schedule_bound(const std::string& name, int pipeline, int chunks, int micro_batches,
                       const Costs& costs);
-// Chunk activations that pipeline rank `rank` holds at its peak, at least; exact but for
-// interleaved's choice of group.
-//   naive 1; gpipe m; 1f1b min(p-r, m); interleaved min(2(p-1-r) + (v-1)g + 1, mv)
+// Chunk activations that pipeline rank `rank` holds at its peak, at least.
 int least_peak_activations(const std::string& name, int pipeline, int chunks, int micro_batches,
                            int rank);
 
 // The groups that a search should try for this schedule: nothing but "no group" where a schedule
-// has none. Of interleaved's legal groups the `most` shortest, which hold the fewest activations.
+// has none. Of the legal groups the `most` shortest, which hold the fewest activations.
 std::vector<std::optional<int>> groups_to_try(const std::string& name, int pipeline,
                                               int micro_batches, size_t most);
 
-// Whether a schedule gives a pipeline rank several stages.
-bool takes_chunks(const std::string& name);
+// The stages per pipeline rank that a schedule always has; nothing where it takes any number.
+std::optional<int> fixed_chunks(const std::string& name);
+
+// Where the stages of this schedule lie.
+std::vector<StagePlace> places_of(const std::string& name, int pipeline, int chunks);
 
 // What make_schedule builds, in the order in which plans prefer them on a tie.
 std::vector<std::string> built_schedules();
 
-// Interleaved with g micro-batches per group is defined when pipeline <= g <= micro_batches and the
-// last group is empty or at least `pipeline` long; with fewer micro-batches than ranks they form
-// one group. Ascending, never empty.
+// Of these the ones that a search for a training plan tries by itself.
+std::vector<std::string> searched_schedules();
+
+// Groups of g micro-batches are defined when pipeline <= g <= micro_batches and the last group is
+// empty or at least `pipeline` long; with fewer micro-batches than ranks they form one group.
+// Ascending, never empty.
 std::vector<int> legal_groups(int pipeline, int micro_batches);
 
 }  // namespace trireme

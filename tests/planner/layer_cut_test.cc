@@ -54,7 +54,8 @@ TEST(LayerCut, TheSlowestRankIsAsFastAsAnyCutAllows) {
       for (int layers = std::max(1, fewest_layers(pipeline, chunks)); layers <= 9; ++layers) {
         for (const PartTimes& times :
              {PartTimes{1, 0, 0}, PartTimes{1, 0.1, 2.5}, PartTimes{2, 3, 1}, PartTimes{1, 4, 7}}) {
-          const std::vector<Stage> stages = cut_layers(layers, pipeline, chunks, times);
+          const std::vector<Stage> stages =
+              cut_layers(layers, loop_placement(pipeline, chunks), times);
           std::vector<int> cut;
           for (const Stage& stage : stages) cut.push_back(stage.layers);
           EXPECT_NEAR(worst_of(cut, pipeline, times).rank,
@@ -67,7 +68,7 @@ TEST(LayerCut, TheSlowestRankIsAsFastAsAnyCutAllows) {
 }
 
 TEST(LayerCut, StagesCoverEveryLayerOnceInOrder) {
-  const std::vector<Stage> stages = cut_layers(13, 3, 2, {1, 0.5, 2});
+  const std::vector<Stage> stages = cut_layers(13, loop_placement(3, 2), {1, 0.5, 2});
   int next = 0;
   for (size_t s = 0; s < stages.size(); ++s) {
     EXPECT_EQ(stages[s].first_layer, next);
@@ -81,13 +82,24 @@ TEST(LayerCut, StagesCoverEveryLayerOnceInOrder) {
 }
 
 TEST(LayerCut, EvenWorkIsCutEvenly) {
-  for (const Stage& stage : cut_layers(12, 3, 2, {1, 0, 0})) EXPECT_EQ(stage.layers, 2);
+  for (const Stage& stage : cut_layers(12, loop_placement(3, 2), {1, 0, 0}))
+    EXPECT_EQ(stage.layers, 2);
 }
 
 TEST(LayerCut, OnlyTheEndsMayLackLayers) {
-  const std::vector<Stage> stages = cut_layers(2, 4, 1, {1, 0, 0});
+  const std::vector<Stage> stages = cut_layers(2, loop_placement(4, 1), {1, 0, 0});
   EXPECT_EQ(stages[0].layers + stages[3].layers, 0);
-  EXPECT_THROW(cut_layers(1, 4, 1, {1, 0, 0}), Error);
+  EXPECT_THROW(cut_layers(1, loop_placement(4, 1), {1, 0, 0}), Error);
+}
+
+// Rank 0 holds both ends of a V, so the embedding and the head leave it fewer layers: 12 layers and
+// 4 of embedding and head on 2 ranks are 8 each, which is 4 layers on rank 0 and 8 on rank 1.
+TEST(LayerCut, AVCountsBothEndsOnTheFirstRank) {
+  const std::vector<Stage> stages = cut_layers(12, v_placement(2, 2), {1, 2, 2});
+  EXPECT_EQ(stages[0].layers + stages[3].layers, 4);
+  EXPECT_EQ(stages[1].layers + stages[2].layers, 8);
+  EXPECT_EQ(stages[3].pipeline_rank, 0);
+  EXPECT_EQ(stages[3].first_layer, 10);
 }
 
 }  // namespace

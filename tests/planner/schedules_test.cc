@@ -165,10 +165,11 @@ TEST(Schedules, AGroupOutsideTheRuleIsRefusedInPlainWords) {
 
 TEST(Schedules, WhatCannotBeIsRefused) {
   EXPECT_THAT(refusal({.name = "1f1b", .chunks = 2}), HasSubstr("chunks must be 1, found 2"));
-  EXPECT_THAT(refusal({.name = "gpipe", .group = 2}), HasSubstr("only interleaved takes a group"));
+  EXPECT_THAT(refusal({.name = "gpipe", .group = 2}),
+              HasSubstr("these take a group: interleaved, interleaved-zb, forward-only"));
   EXPECT_THAT(refusal({.name = "naive", .pipeline = 0}), HasSubstr("pipeline must be at least 1"));
   EXPECT_THAT(refusal({.name = "1f1p"}), HasSubstr("did you mean \"1f1b\"?"));
-  EXPECT_THAT(refusal({.name = "zb-h1"}, ErrorKind::unavailable), HasSubstr("not built"));
+  EXPECT_THAT(refusal({.name = "auto"}, ErrorKind::unavailable), HasSubstr("not built"));
 }
 
 // With every legal request the bound holds, and 1F1B without latency reaches it.

@@ -1,0 +1,51 @@
+#pragma once
+
+#include <string>
+#include <vector>
+
+#include "planner/schedules/generators.h"
+#include "planner/simulator.h"
+
+namespace trireme {
+
+// The exact shape of one schedule to build.
+struct Shape {
+  int pipeline = 1;
+  int micro_batches = 1;
+  int chunks = 1;
+  int group = 1;
+  Deeper deeper = {};
+};
+
+// What the planner knows of a schedule by name.
+struct FamilyMember {
+  // How many stages a rank has, and where they lie.
+  enum class Chunks { one, any, v };
+
+  const char* name;
+  Schedule (*build)(const Shape&);  // nullptr: known, not built by this version
+  // No schedule of this shape ends earlier, whatever its group and warm-up.
+  double (*bound)(const Shape&, const Costs&) = nullptr;
+  // What a rank holds at its peak, at least.
+  int (*least_peak)(const Shape&, int rank) = nullptr;
+  Chunks chunks = Chunks::one;
+  bool groups = false;
+  // Forwards of warm-up for each rank that lies behind; 0: there is none to deepen.
+  int warm_up_slope = 0;
+  // Weight gradients that wait until the end, for each rank that lies before; -1: full backwards.
+  int held_back_slope = -1;
+  bool searched = false;
+
+  std::vector<StagePlace> places(int pipeline, int chunk_count) const {
+    return chunks == Chunks::v ? v_placement(pipeline, chunk_count)
+                               : loop_placement(pipeline, chunk_count);
+  }
+};
+
+// All names, in the order in which plans prefer them on a tie.
+const std::vector<FamilyMember>& schedule_family();
+
+// nullptr for a name that no schedule has.
+const FamilyMember* find_member(const std::string& name);
+
+}  // namespace trireme
