@@ -191,33 +191,35 @@ FamilyMember zb_h2() {
       .held_back_slope = 2};
 }
 
+// A micro-batch that turns round holds both its chunks.
+int least_of_v(const Shape& s, int most) {
+  return std::min(most, s.micro_batches + 1);
+}
+
 FamilyMember zb_v() {
   return {.name = "zb-v",
           .build = [](const Shape& s) { return zb_v_schedule(s.pipeline, s.micro_batches); },
           .bound = split_v_bound,
-          .least_peak = [](const Shape& s,
-                           int) { return std::min(2 * s.pipeline, 2 * s.micro_batches); },
+          .least_peak = [](const Shape& s, int) { return least_of_v(s, 2 * s.pipeline); },
           .chunks = Chunks::v};
-}
-
-// Both chunks of the last micro-batch to turn round are held at once.
-int least_of_v(const Shape&, int) {
-  return 2;
 }
 
 FamilyMember v_half() {
-  return {.name = "v-half",
-          .build = [](const Shape& s) { return v_half_schedule(s.pipeline, s.micro_batches); },
-          .bound = split_v_bound,
-          .least_peak = least_of_v,
-          .chunks = Chunks::v};
+  return {
+      .name = "v-half",
+      .build = [](const Shape& s) { return v_half_schedule(s.pipeline, s.micro_batches); },
+      .bound = split_v_bound,
+      .least_peak = [](const Shape& s, int) { return least_of_v(s, 2 * ((s.pipeline + 2) / 2)); },
+      .chunks = Chunks::v};
 }
 
 FamilyMember v_min() {
   return {.name = "v-min",
           .build = [](const Shape& s) { return v_min_schedule(s.pipeline, s.micro_batches); },
           .bound = split_v_bound,
-          .least_peak = least_of_v,
+          // Some ranks hold one less than the most.
+          .least_peak = [](const Shape& s,
+                           int) { return least_of_v(s, 2 * ((s.pipeline + 4) / 3) - 1); },
           .chunks = Chunks::v};
 }
 

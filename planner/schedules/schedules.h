@@ -18,15 +18,17 @@ struct ScheduleRequest {
   std::optional<int> chunks = std::nullopt;
   // How many micro-batches pass through one chunk before the next chunk takes over (interleaved,
   // interleaved-zb, forward-only). Unset: the legal group of least makespan under `costs`, the
-  // shorter on a tie; interleaved-zb first looks for m/R, where R = max(1, m div p) divides m.
+  // shorter on a tie; interleaved-zb takes m/R where R = max(1, m div p) divides m, unless
+  // latency_aware.
   std::optional<int> group = std::nullopt;
   Costs costs = {};
   // So many forwards more before the first backward, on every rank, than the schedule's own.
   std::optional<int> warm_up = std::nullopt;
-  // Also tries the warm-up that covers the round trip of a micro-batch from rank r to the last rank
-  // and back, hops included, and takes what ends first: the smallest in-flight count
-  //   n_r >= [(p-r)(F+B) + 2(p-1-r)hop] / (F+B),
-  // with uneven stages the sum over the stages from rank r on, divided by the slowest.
+  // Also tries deeper warm-ups, and takes what ends first: the smallest in-flight count that covers
+  // the round trip of a micro-batch from rank r to the last rank and back, hops included,
+  //   n_r >= [(p-r)(F+B) + 2(p-1-r)hop] / (F+B)                           (whole trip)
+  //   n_r  = 1 + (p-1-r) ceil[(F+B + 2hop) / (F+B)]                       (hop by hop)
+  // With uneven stages these are sums over the stages from rank r on, divided by the slowest.
   bool latency_aware = false;
   // Most chunk activations that a rank may hold: one for all ranks or one for each. Groups and
   // warm-up are chosen among those that keep it.

@@ -17,20 +17,6 @@ int limit_on(const ScheduleRequest& request, int rank) {
   return limit.size() == 1 ? limit.front() : limit[static_cast<size_t>(rank)];
 }
 
-// How long a micro-batch is away from rank r once it has left the last chunk there, r's own ops
-// included: (p-r)(F+B) + 2(p-1-r)hop when all stages are alike. Only input gradients are waited for
-// where backwards are split.
-double round_trip(const FamilyMember& member, const ScheduleRequest& request, int chunks,
-                  int rank) {
-  const int p = request.pipeline;
-  double time = 2.0 * (p - 1 - rank) * request.costs.hop;
-  for (int s = (chunks - 1) * p + rank; s < chunks * p; ++s) {
-    const StageCost& cost = request.costs.of_stage(s);
-    time += cost.forward + (member.held_back_slope < 0 ? cost.backward() : cost.input);
-  }
-  return time;
-}
-
 // In the steady state every rank runs one forward and one backward in this time: the mean of its
 // chunks on the slowest rank.
 double period(const ScheduleRequest& request, int chunks) {
@@ -46,28 +32,63 @@ double period(const ScheduleRequest& request, int chunks) {
   return slowest;
 }
 
-// By rank the forwards beyond the schedule's own that cover the round trip, as far as memory
-// allows. Later ranks never run further ahead than earlier ones, or they would starve.
-Deeper deeper_for_latency(const FamilyMember& member, const ScheduleRequest& request,
-                          const Shape& shape) {
+// How many micro-batches are in flight beyond the earlier chunks, by rank.
+using InFlight = std::vector<int>;
+
+int ceiling(double ratio, int most) {
   constexpr double kRounding = 1e-9;
-  const double beat = period(request, shape.chunks);
-  const int most = shape.micro_batches * shape.chunks;
+  return static_cast<int>(std::min<double>(most, std::ceil(ratio - kRounding)));
+}
+
+// Enough to cover the time until a micro-batch that rank r begins on its last chunk comes back,
+// r's own ops included: of the whole trip, or hop by hop. Less than the first leaves ranks idle
+// whatever their order. The second is what strict alternation needs: there every hop and back takes
+// a whole number of beats.
+struct Covering {
+  InFlight trip, hops;
+};
+
+Covering covering(const FamilyMember& member, const ScheduleRequest& request, int chunks) {
+  const int p = request.pipeline, most = request.micro_batches * chunks;
+  const double beat = period(request, chunks), hop = request.costs.hop;
+  const auto last_chunk = [&](int rank) -> const StageCost& {
+    return request.costs.of_stage((chunks - 1) * p + rank);
+  };
+  const auto back = [&](int rank) {
+    return member.held_back_slope < 0 ? last_chunk(rank).backward() : last_chunk(rank).input;
+  };
+  Covering result{InFlight(static_cast<size_t>(p), 1), InFlight(static_cast<size_t>(p), 1)};
+  double trip = last_chunk(p - 1).forward + back(p - 1);
+  for (int rank = p - 2; rank >= 0 && beat > 0; --rank) {
+    const auto r = static_cast<size_t>(rank);
+    trip += last_chunk(rank).forward + back(rank) + 2 * hop;
+    const double leg = last_chunk(rank).forward + back(rank + 1) + 2 * hop;
+    result.trip[r] = std::max(result.trip[r + 1], ceiling(trip / beat, most));
+    result.hops[r] = std::min(most, result.hops[r + 1] + ceiling(leg / beat, most));
+  }
+  return result;
+}
+
+// The forwards beyond the schedule's own for that many in flight, as far as memory allows. Later
+// ranks never run further ahead than earlier ones, or they would starve; with several chunks the
+// first rank may not run so far ahead that it waits for forwards which the last rank only issues
+// once it has a gradient back from the first.
+Deeper deeper_for(const FamilyMember& member, const ScheduleRequest& request, const Shape& shape,
+                  const InFlight& wanted) {
+  const bool several = shape.chunks > 1;
+  const int last_group = (shape.micro_batches - 1) % shape.group + 1;
   Deeper deeper;
-  int before = most;
+  int before = several ? 2 * last_group + 1 : shape.micro_batches;
   for (int rank = 0; rank < shape.pipeline; ++rank) {
     const int own = member.warm_up_slope * (shape.pipeline - 1 - rank) + 1;
-    const double need = beat > 0 ? round_trip(member, request, shape.chunks, rank) / beat : 0;
-    int in_flight =
-        std::max(own, static_cast<int>(std::min<double>(most, std::ceil(need - kRounding))));
+    int in_flight = std::max(own, wanted[static_cast<size_t>(rank)]);
     if (request.memory_limit) {
       const int elsewhere =
           (shape.chunks - 1) * shape.group + std::max(0, member.held_back_slope) * rank;
-      const int least = shape.chunks == 1 ? 1 : own;
-      in_flight = std::max(least, std::min(in_flight, limit_on(request, rank) - elsewhere));
+      in_flight = std::min(in_flight, limit_on(request, rank) - elsewhere);
     }
-    if (shape.chunks == 1) in_flight = std::min(in_flight, before);
-    before = in_flight;
+    in_flight = std::max(several ? own : 1, std::min(in_flight, before));
+    if (!several) before = in_flight;
     deeper.push_back(in_flight - own);
   }
   return deeper;
@@ -99,7 +120,7 @@ std::vector<int> groups_of(const FamilyMember& member, const ScheduleRequest& re
   if (shape.chunks == 1) return {legal.front()};
   const int rounds = std::max(1, m / p);
   // The group of PyTorch's ScheduleInterleavedZeroBubble, wherever that is defined.
-  if (member.held_back_slope >= 0 && m % rounds == 0 && !request.memory_limit) return {m / rounds};
+  if (member.held_back_slope >= 0 && m % rounds == 0 && !request.latency_aware) return {m / rounds};
   return thinned(legal, shape);
 }
 
@@ -115,10 +136,13 @@ std::vector<Shape> shapes_of(const FamilyMember& member, const ScheduleRequest& 
     }
     shapes.push_back(shape);
     if (!request.latency_aware) continue;
-    shape.deeper = deeper_for_latency(member, request, shape);
-    const bool same =
-        std::all_of(shape.deeper.begin(), shape.deeper.end(), [](int d) { return d == 0; });
-    if (!same) shapes.push_back(shape);
+    const Covering wanted = covering(member, request, chunks);
+    for (const InFlight* in_flight : {&wanted.trip, &wanted.hops}) {
+      shape.deeper = deeper_for(member, request, shape, *in_flight);
+      const bool same =
+          std::all_of(shape.deeper.begin(), shape.deeper.end(), [](int d) { return d == 0; });
+      if (!same) shapes.push_back(shape);
+    }
   }
   return shapes;
 }
