@@ -201,7 +201,8 @@ FamilyMember zb_v() {
           .build = [](const Shape& s) { return zb_v_schedule(s.pipeline, s.micro_batches); },
           .bound = split_v_bound,
           .least_peak = [](const Shape& s, int) { return least_of_v(s, 2 * s.pipeline); },
-          .chunks = Chunks::v};
+          .chunks = Chunks::v,
+          .searched = true};
 }
 
 FamilyMember v_half() {
