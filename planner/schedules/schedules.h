@@ -22,7 +22,8 @@ struct ScheduleRequest {
   // latency_aware.
   std::optional<int> group = std::nullopt;
   Costs costs = {};
-  // So many forwards more before the first backward, on every rank, than the schedule's own.
+  // So many forwards more before the first backward, on every rank, than the schedule's own: 1 lets
+  // a forward and the backward after it overlap, since neither then takes the other's output.
   std::optional<int> warm_up = std::nullopt;
   // Also tries deeper warm-ups, and takes what ends first: the smallest in-flight count that covers
   // the round trip of a micro-batch from rank r to the last rank and back, hops included,
