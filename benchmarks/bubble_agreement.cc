@@ -12,11 +12,9 @@
 #include <algorithm>
 #include <cmath>
 #include <cstdio>
-#include <fstream>
-#include <map>
-#include <nlohmann/json.hpp>
 #include <vector>
 
+#include "planner/drawing/run_trace.h"
 #include "planner/plan/plan.h"
 #include "planner/plan/run_directory.h"
 #include "planner/simulator.h"
@@ -24,41 +22,26 @@
 namespace trireme::bench {
 namespace {
 
-struct TimedOp {
-  double begin = 0;
-  double seconds = 0;
-};
-using StepOps = std::map<int, std::vector<TimedOp>>;  // by step, in the order of the rank's program
-
-StepOps read_ops(const std::string& path) {
-  StepOps ops;
-  for (const auto& event : nlohmann::json::parse(read_text_file(path))) {
-    if (event.value("cat", "") != "op") continue;
-    ops[event.at("args").at("step")].push_back(
-        {event.at("ts").get<double>() / 1e6, event.at("dur").get<double>() / 1e6});
-  }
-  return ops;
-}
-
 struct Bubbles {
   double measured = 0;
   double simulated = 0;
 };
 
-Bubbles compare(const Plan& plan, const std::vector<StepOps>& pipeline, int step) {
+Bubbles compare(const Plan& plan, const std::vector<RankStep>& pipeline) {
   double first = INFINITY;
   double last = 0;
   double busy = 0;
   for (const auto& rank : pipeline) {
-    for (const auto& op : rank.at(step)) {
-      first = std::min(first, op.begin);
-      last = std::max(last, op.begin + op.seconds);
-      busy += op.seconds;
+    for (const auto& op : rank) {
+      first = std::min(first, op.start);
+      last = std::max(last, op.end);
+      busy += op.end - op.start;
     }
   }
   Costs costs;
   costs.op_time = [&](int rank, size_t position) {
-    return pipeline[rank].at(step).at(position).seconds;
+    const OpTimes& op = pipeline[static_cast<size_t>(rank)][position];
+    return op.end - op.start;
   };
   const double ranks = static_cast<double>(pipeline.size());
   return {1 - busy / (ranks * (last - first)), simulate(plan.schedule, costs).bubble_fraction};
@@ -70,12 +53,10 @@ int run(const RunDirectory& directory) {
   double difference = 0;
   int count = 0;
   for (int r = 0; r < plan.layout.tensor * plan.layout.data; ++r) {
-    std::vector<StepOps> pipeline;
-    for (const Rank rank : pipeline_group(plan.layout, Rank(r)))
-      pipeline.push_back(read_ops(directory.rank_trace(rank)));
-    for (const auto& [step, ops] : pipeline.front()) {
-      if (step == pipeline.front().begin()->first) continue;
-      const Bubbles bubbles = compare(plan, pipeline, step);
+    const auto steps = read_run_trace(directory, plan, Rank(r));
+    for (const auto& [step, pipeline] : steps) {
+      if (step == steps.begin()->first) continue;
+      const Bubbles bubbles = compare(plan, pipeline);
       sum.measured += bubbles.measured;
       sum.simulated += bubbles.simulated;
       difference += std::abs(bubbles.measured - bubbles.simulated);

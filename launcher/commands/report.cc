@@ -7,7 +7,8 @@
 #include <map>
 #include <nlohmann/json.hpp>
 
-#include "planner/timeline.h"
+#include "planner/drawing/plan_costs.h"
+#include "planner/drawing/text.h"
 #include "topology/hostlist.h"
 
 namespace trireme {
@@ -142,8 +143,8 @@ std::string timeline_table(const Plan& plan) {
   constexpr int kMostRanks = 16;
   if (plan.layout.pipeline > kMostRanks) return "";
   const Simulation simulation = simulate(plan.schedule, drawing_costs(plan));
-  return fmt::format("\nTimeline     {}\n", timeline_legend()) +
-         timeline_text(plan.schedule, simulation, 98);
+  return fmt::format("\nTimeline     {}\n", text_legend(false)) +
+         draw_text(timeline_of(plan.schedule, simulation), {});
 }
 
 std::string breakdown_table(const Prediction& prediction) {

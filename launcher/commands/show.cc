@@ -8,7 +8,9 @@
 #include "launcher/commands/common.h"
 #include "launcher/commands/report.h"
 #include "planner/checker.h"
-#include "planner/timeline.h"
+#include "planner/drawing/chrome_trace.h"
+#include "planner/drawing/plan_costs.h"
+#include "planner/drawing/svg.h"
 #include "topology/base/error.h"
 
 namespace trireme {
@@ -48,14 +50,16 @@ void run(const ShowCommand& command) {
     return;
   }
   const Simulation simulation = simulate(plan.schedule, drawing_costs(plan));
-  const std::string title = fmt::format("{} on {}: predicted timeline of {}", plan.job.name,
-                                        plan.cluster, plan.schedule.name);
-  const auto svg = [&] { return timeline_svg(plan.schedule, simulation, title, true); };
-  if (!command.svg.empty()) write_text_file(command.svg, svg());
-  if (!command.html.empty()) write_text_file(command.html, html_page(plan, svg()));
-  if (!command.trace.empty()) {
-    write_text_file(command.trace, timeline_trace(plan.schedule, simulation));
+  Timeline timeline = timeline_of(plan.schedule, simulation);
+  timeline.title = fmt::format("{} on {}: predicted timeline of {}", plan.job.name, plan.cluster,
+                               plan.schedule.name);
+  timeline.facts = fmt::format("pipeline {:.4g} s, bubble {:.1f} %", simulation.makespan,
+                               100 * simulation.bubble_fraction);
+  if (!command.svg.empty()) write_text_file(command.svg, draw_svg({timeline}, "s"));
+  if (!command.html.empty()) {
+    write_text_file(command.html, html_page(plan, draw_svg({timeline}, "s")));
   }
+  if (!command.trace.empty()) write_text_file(command.trace, draw_chrome_trace(timeline));
 }
 
 }  // namespace
