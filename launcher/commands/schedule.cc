@@ -108,6 +108,10 @@ void add_schedule_options(CLI::App& sub, ScheduleQuestion& question) {
       ->check(CLI::Range(1, 1 << 20));
   sub.add_option("--chunks", question.chunks, "stages per rank")->check(CLI::Range(1, 1 << 10));
   sub.add_option("--group", question.group, "micro-batches per group (interleaved)");
+  sub.add_option("--warm-up", question.warm_up,
+                 "so many forwards more before the first backward of every rank");
+  sub.add_flag("--latency-aware", question.latency_aware,
+               "also try the warm-up that covers the hops of --costs comm=");
   question.costs = "f=1,i=1,w=1,comm=0";
   sub.add_option("--costs", question.costs,
                  "times of one chunk op and of a hop between ranks: f=1,i=1,w=1,comm=0");
@@ -124,7 +128,7 @@ void add_schedule_command(CLI::App& app, int& exit_status) {
   sub->add_option("--memory-limit", command->memory_limit,
                   "most chunk activations that a rank may hold: 8, or one per rank as in 8,8,6,4");
   sub->add_option("--compare", command->compare,
-                  "several, side by side: names, or CSV files, as in 1f1b,interleaved,mine.csv")
+                  "several, at equal work per rank: names, or CSV files, as in 1f1b,zb-h1,mine.csv")
       ->delimiter(',');
   sub->add_option("--from-trace", command->from_trace,
                   "a run directory: what really happened beside what was predicted");

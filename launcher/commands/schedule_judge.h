@@ -17,10 +17,13 @@ struct ScheduleQuestion {
   std::string file;  // a CSV that holds one
   int pipeline = 0;  // 0: not given
   int micro_batches = 0;
-  std::optional<int> chunks, group;
+  std::optional<int> chunks, group, warm_up;
+  bool latency_aware = false;
   std::string costs;                             // "f=1,i=1,w=1,comm=0"
   std::string stage_costs;                       // a CSV; empty: none
   std::optional<std::vector<int>> memory_limit;  // chunk activations: one for all ranks or one each
+  bool equal_work = false;  // `costs` and `memory_limit` are those of a rank with one stage: with v
+                            // chunks an op takes 1/v of the time and an activation 1/v of the room
 };
 
 // One schedule, built or read, proven and timed.
@@ -32,6 +35,7 @@ struct JudgedSchedule {
   Verdict verdict = {};
   Simulation simulation = {};   // only of a schedule that the checker proved
   std::string over_limit = {};  // which rank holds more than it may
+  double activation = 1;        // what a chunk activation counts for when it is drawn
 
   bool timed() const { return refusal.empty() && verdict.legal; }
   bool legal() const { return timed() && over_limit.empty(); }
@@ -43,10 +47,14 @@ struct JudgedSchedule {
 // sizes that the schedule is not defined for.
 JudgedSchedule judge(const ScheduleQuestion& question);
 
-// The same question for each of these names (or CSV files, where a name ends in ".csv"). Sizes that
-// one of them is not defined for become its refusal.
+// The question at equal work for each of these names (or CSV files, where a name ends in ".csv").
+// Schedules with a fixed number of chunks keep it. Sizes that one of them is not defined for become
+// its refusal.
 std::vector<JudgedSchedule> judge_all(const ScheduleQuestion& question,
                                       const std::vector<std::string>& names);
+
+// Of a timed one: the most that any rank holds, at `activation` each.
+double peak_of(const JudgedSchedule& judged);
 
 // A drawing of a timed one, with its figures.
 Timeline timeline_of(const JudgedSchedule& judged);

@@ -37,11 +37,6 @@ Json refused_json(const JudgedSchedule& judged) {
   return json;
 }
 
-int peak_of(const JudgedSchedule& judged) {
-  const std::vector<int>& peaks = judged.simulation.peak_activations;
-  return *std::max_element(peaks.begin(), peaks.end());
-}
-
 }  // namespace
 
 Json schedule_json(const JudgedSchedule& judged) {
@@ -92,7 +87,7 @@ std::string comparison_table(const std::vector<JudgedSchedule>& all) {
     }
     const Simulation& simulation = judged.simulation;
     axis = std::max(axis, simulation.makespan);
-    text += fmt::format("{:<16} {:>9.6g} {:>9.6g} {:>7.2f} % {:>12} {:>9}{}\n", judged.name,
+    text += fmt::format("{:<16} {:>9.6g} {:>9.6g} {:>7.2f} % {:>12.6g} {:>9}{}\n", judged.name,
                         simulation.makespan, simulation.span, 100 * simulation.bubble_fraction,
                         peak_of(judged), simulation.messages,
                         judged.legal() ? "" : "  " + judged.over_limit);

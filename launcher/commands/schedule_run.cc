@@ -118,10 +118,12 @@ std::string compare_with_run(const std::string& run_directory, std::optional<int
   std::vector<Timeline> timelines;
   for (const View& view : views) {
     timelines.push_back(
-        {&plan.schedule, &view.times, view.makespan,
-         fmt::format("{}, step {}, {}", plan.schedule.name, chosen->first, view.title),
-         fmt::format("pipeline {:.4g} s, bubble {:.1f} %", view.makespan,
-                     100 * view.bubble_fraction)});
+        {.schedule = &plan.schedule,
+         .times = &view.times,
+         .end = view.makespan,
+         .title = fmt::format("{}, step {}, {}", plan.schedule.name, chosen->first, view.title),
+         .facts = fmt::format("pipeline {:.4g} s, bubble {:.1f} %", view.makespan,
+                              100 * view.bubble_fraction)});
   }
   return format == "svg" ? draw_svg(timelines, "s") : as_table(timelines);
 }

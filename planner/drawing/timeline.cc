@@ -11,7 +11,10 @@ size_t Timeline::op_count() const {
 }
 
 Timeline timeline_of(const Schedule& schedule, const Simulation& simulation) {
-  return {&schedule, &simulation.ops, simulation.makespan, schedule.name};
+  return {.schedule = &schedule,
+          .times = &simulation.ops,
+          .end = simulation.makespan,
+          .title = schedule.name};
 }
 
 std::vector<HeldStep> held_activations(const Timeline& timeline, size_t rank) {
@@ -19,9 +22,9 @@ std::vector<HeldStep> held_activations(const Timeline& timeline, size_t rank) {
   for (size_t i = 0; i < timeline.schedule->ranks[rank].size(); ++i) {
     const OpKind kind = timeline.schedule->ranks[rank][i].kind;
     const OpTimes& times = (*timeline.times)[rank][i];
-    if (kind == OpKind::forward) changes.push_back({times.start, 1});
+    if (kind == OpKind::forward) changes.push_back({times.start, timeline.activation});
     if (kind == OpKind::backward || kind == OpKind::backward_weight) {
-      changes.push_back({times.end, -1});
+      changes.push_back({times.end, -timeline.activation});
     }
   }
   // What ends when another starts is freed first: a rank runs one op after the other.

@@ -14,6 +14,7 @@ struct Timeline {
   const Schedule* schedule = nullptr;
   const std::vector<std::vector<OpTimes>>* times = nullptr;  // by rank and position
   double end = 0;          // of the last op, in any unit; the first op starts at or after 0
+  double activation = 1;   // what holding a chunk's activation counts
   std::string title = {};  // above the drawing
   std::string facts = {};  // a line of figures beneath the title
 
@@ -22,15 +23,15 @@ struct Timeline {
 
 Timeline timeline_of(const Schedule& schedule, const Simulation& simulation);
 
-// From `time` on a rank holds `held` chunk activations.
+// From `time` on a rank holds `held`.
 struct HeldStep {
   double time = 0;
   double held = 0;
   bool operator==(const HeldStep&) const = default;
 };
 
-// What a rank holds over time: an activation from the start of its F until the end of its B (or W,
-// when split). Ascending in time; empty for a rank without ops.
+// What a rank holds over time: Timeline::activation from the start of its F until the end of its B
+// (or W, when split). Ascending in time; empty for a rank without ops.
 std::vector<HeldStep> held_activations(const Timeline& timeline, size_t rank);
 
 // "forward", "full backward", "input gradient", "weight gradient".
