@@ -2,7 +2,9 @@
 
 #include <fmt/format.h>
 
+#include <cerrno>
 #include <chrono>
+#include <cstring>
 #include <fstream>
 #include <thread>
 
@@ -52,10 +54,13 @@ PlanResult plan_job(const PlanningInput& input, int top, bool keep_rejections) {
 }
 
 void write_text_file(const std::string& path, const std::string& text) {
+  errno = 0;
   std::ofstream file(path, std::ios::binary | std::ios::trunc);
   file << text;
   file.close();
-  if (!file) throw Error(ErrorKind::failed, fmt::format("{}: cannot be written", path));
+  if (file) return;
+  const std::string why = errno == 0 ? "writing failed" : std::strerror(errno);
+  throw Error(ErrorKind::failed, fmt::format("{}: cannot be written: {}", path, why));
 }
 
 }  // namespace trireme

@@ -74,8 +74,9 @@ std::string layout_table(const Plan& plan) {
       "Layout       tensor {} x pipeline {} x data {} = {} ranks, {} chunk{} per rank\n",
       layout.tensor, layout.pipeline, layout.data, layout.ranks(), layout.chunks,
       layout.chunks == 1 ? "" : "s");
-  text += fmt::format("Schedule     {}, {} micro-batches of {} sample{}\n", layout.schedule,
-                      layout.micro_batches, layout.micro_batch, layout.micro_batch == 1 ? "" : "s");
+  text += fmt::format("Schedule     {}, {} micro-batch{} of {} sample{}\n", layout.schedule,
+                      layout.micro_batches, layout.micro_batches == 1 ? "" : "es",
+                      layout.micro_batch, layout.micro_batch == 1 ? "" : "s");
   text += fmt::format("Options      recompute {}, sequence parallel {}, optimizer sharding {}\n",
                       name_of(layout.recompute), layout.sequence_parallel ? "on" : "off",
                       layout.optimizer_sharding);

@@ -22,13 +22,20 @@ namespace {
 
 struct ScheduleCommand {
   ScheduleQuestion question;
-  std::string memory_limit;
+  std::string memory_limit, sends = "asynchronous";
+  bool missing = false;
   std::vector<std::string> compare;
   std::string from_trace;
   std::optional<int> step;
   std::string format = "table";
   bool json = false;
 };
+
+SendMode send_mode(const std::string& name) {
+  if (name == "buffered") return SendMode::buffered;
+  if (name == "batched") return SendMode::batched;
+  return name == "blocking" ? SendMode::blocking : SendMode::asynchronous;
+}
 
 int print_one(const JudgedSchedule& judged, const std::string& format) {
   if (format == "json") {
@@ -92,11 +99,17 @@ int run(ScheduleCommand command) {
     fmt::print("{}", compare_with_run(command.from_trace, command.step, format));
     return 0;
   }
+  command.question.sends = send_mode(command.sends);
   if (!command.memory_limit.empty()) {
     command.question.memory_limit = parse_limits(command.memory_limit);
   }
   if (!command.compare.empty()) return print_all(judge_all(question, command.compare), format);
-  return print_one(judge(question), format);
+  const JudgedSchedule judged = judge(question);
+  if (command.missing && format != "json") {
+    fmt::print("{}", missing_table(judged.schedule));
+    return judged.legal() ? 0 : 1;
+  }
+  return print_one(judged, format);
 }
 
 void add_schedule_options(CLI::App& sub, ScheduleQuestion& question) {
@@ -114,8 +127,11 @@ void add_schedule_options(CLI::App& sub, ScheduleQuestion& question) {
                "also try the warm-up that covers the hops of --costs comm=");
   question.costs = "f=1,i=1,w=1,comm=0";
   sub.add_option("--costs", question.costs,
-                 "times of one chunk op and of a hop between ranks: f=1,i=1,w=1,comm=0");
-  sub.add_option("--stage-costs", question.stage_costs, "CSV with a row f,i,w for each stage");
+                 "times of one chunk op and of a hop between ranks: f=1,i=1,w=1,comm=0; also\n"
+                 "transfer=0 (a message occupies its link), overlap=0 (share of an overlapped\n"
+                 "pair's shorter op that it hides)");
+  sub.add_option("--stage-costs", question.stage_costs,
+                 "CSV with a row f,i,w for each stage, or f,i,w,activation,kept");
 }
 
 }  // namespace
@@ -127,6 +143,10 @@ void add_schedule_command(CLI::App& app, int& exit_status) {
   add_schedule_options(*sub, command->question);
   sub->add_option("--memory-limit", command->memory_limit,
                   "most chunk activations that a rank may hold: 8, or one per rank as in 8,8,6,4");
+  sub->add_option("--sends", command->sends,
+                  "messages to prove it for: asynchronous, buffered, batched or blocking")
+      ->check(CLI::IsMember({"asynchronous", "buffered", "batched", "blocking"}));
+  sub->add_flag("--missing", command->missing, "list the ops that the schedule of --file lacks");
   sub->add_option("--compare", command->compare,
                   "several, at equal work per rank: names, or CSV files, as in 1f1b,zb-h1,mine.csv")
       ->delimiter(',');

@@ -42,20 +42,49 @@ std::vector<std::string> split(const std::string& text, char separator) {
 
 using Names = std::vector<std::string>;
 
-// The columns of a stage cost file: those of its heading, else all in their usual order.
+const Names kTimes = {"f", "i", "w"};
+const Names kTimesAndMemory = {"f", "i", "w", "activation", "kept"};
+
 bool is_heading(const Names& cells) {
-  return !cells.empty() && !cells.front().empty() && std::isalpha(cells.front().front()) != 0;
+  return std::any_of(cells.begin(), cells.end(), [](const std::string& cell) {
+    return std::count(kTimesAndMemory.begin(), kTimesAndMemory.end(), cell) == 1;
+  });
 }
 
-Names heading(const Names& cells, const Names& known, const std::string& where) {
-  for (size_t i = 0; i < cells.size(); ++i) {
-    if (std::count(known.begin(), known.end(), cells[i]) != 1 ||
-        std::find(cells.begin(), cells.end(), cells[i]) - cells.begin() != std::ptrdiff_t(i)) {
-      throw bad(fmt::format("{}: cell {}: found column \"{}\", expected each of {} once", where,
-                            i + 1, cells[i], fmt::join(known, ", ")));
-    }
+// The columns of a stage cost file: those of its heading, else all in their usual order.
+Names columns_of(const Names& cells, const std::string& where) {
+  if (!is_heading(cells)) return cells.size() == kTimesAndMemory.size() ? kTimesAndMemory : kTimes;
+  Names sorted = cells, times = kTimes, all = kTimesAndMemory;
+  std::sort(sorted.begin(), sorted.end());
+  std::sort(times.begin(), times.end());
+  std::sort(all.begin(), all.end());
+  if (sorted == times || sorted == all) return cells;
+  throw bad(fmt::format("{}: found columns {}, expected {} or {}, in any order", where,
+                        fmt::join(cells, ","), fmt::join(kTimes, ","),
+                        fmt::join(kTimesAndMemory, ",")));
+}
+
+void add_stage(const Names& cells, const Names& columns, const std::string& where, Costs& costs) {
+  if (cells.size() != columns.size()) {
+    throw bad(fmt::format("{}: found {} cells, expected {}: {} of one stage", where, cells.size(),
+                          columns.size(), fmt::join(columns, ",")));
   }
-  return cells;
+  StageCost& stage = costs.stages.emplace_back();
+  StageMemory memory;
+  for (size_t i = 0; i < cells.size(); ++i) {
+    double& value = columns[i] == "f"            ? stage.forward
+                    : columns[i] == "i"          ? stage.input
+                    : columns[i] == "w"          ? stage.weight
+                    : columns[i] == "activation" ? memory.activation
+                                                 : memory.kept_after_input;
+    value = parse_cost(cells[i], fmt::format("{}: cell {}", where, i + 1));
+  }
+  if (columns.size() == kTimes.size()) return;
+  if (memory.kept_after_input > memory.activation) {
+    throw bad(fmt::format("{}: found kept {}, expected at most the activation, {}", where,
+                          memory.kept_after_input, memory.activation));
+  }
+  costs.memory.push_back(memory);
 }
 
 }  // namespace
@@ -66,63 +95,50 @@ Costs parse_costs(const std::string& text) {
   for (const std::string& part : split(text, ',')) {
     const size_t equals = part.find('=');
     const std::string key = part.substr(0, equals);
-    double* target = key == "f"      ? &stage.forward
-                     : key == "i"    ? &stage.input
-                     : key == "w"    ? &stage.weight
-                     : key == "comm" ? &costs.hop
-                                     : nullptr;
+    double* target = key == "f"          ? &stage.forward
+                     : key == "i"        ? &stage.input
+                     : key == "w"        ? &stage.weight
+                     : key == "comm"     ? &costs.hop
+                     : key == "transfer" ? &costs.transfer
+                     : key == "overlap"  ? &costs.overlap
+                                         : nullptr;
     if (target == nullptr || equals == std::string::npos) {
-      throw bad(
-          fmt::format("--costs: found \"{}\", expected f=, i=, w= or comm= with a number", part));
+      throw bad(fmt::format(
+          "--costs: found \"{}\", expected f=, i=, w=, comm=, transfer= or overlap= with a number",
+          part));
     }
     *target = parse_cost(part.substr(equals + 1), "--costs " + key);
+  }
+  if (costs.overlap > 1) {
+    throw bad(
+        fmt::format("--costs overlap: found {}, expected a share from 0 to 1", costs.overlap));
   }
   return costs;
 }
 
-std::vector<StageCost> read_stage_costs(const std::string& path) {
-  const Names known = {"f", "i", "w"};
-  Names columns = known;
-  std::vector<StageCost> stages;
+void read_stage_costs(const std::string& path, Costs& costs) {
+  costs.stages.clear();
+  Names columns;
   int line = 0;
-  bool first = true;
   for (const std::string& row : split(read_text_file(path), '\n')) {
     ++line;
     if (row.empty()) continue;
     const Names cells = split(row, ',');
     const std::string where = fmt::format("{}:{}", path, line);
-    if (std::exchange(first, false) && is_heading(cells)) {
-      columns = heading(cells, known, where);
-      continue;
-    }
-    if (cells.size() != columns.size()) {
-      throw bad(fmt::format("{}: found {} cells, expected {}: {} of one stage", where, cells.size(),
-                            columns.size(), fmt::join(columns, ",")));
-    }
-    StageCost& stage = stages.emplace_back();
-    for (size_t i = 0; i < cells.size(); ++i) {
-      const double value = parse_cost(cells[i], fmt::format("{}: cell {}", where, i + 1));
-      (columns[i] == "f" ? stage.forward : columns[i] == "i" ? stage.input : stage.weight) = value;
-    }
+    const bool first = columns.empty();
+    if (first) columns = columns_of(cells, where);
+    if (first && is_heading(cells)) continue;
+    add_stage(cells, columns, where, costs);
   }
-  if (stages.empty()) {
+  if (costs.stages.empty()) {
     throw bad(fmt::format("{}: found no stage, expected a row f,i,w for each", path));
   }
-  return stages;
 }
 
-std::vector<int> parse_limits(const std::string& text) {
-  std::vector<int> limits;
+std::vector<double> parse_limits(const std::string& text) {
+  std::vector<double> limits;
   for (const std::string& part : split(text, ',')) {
-    int value = 0;
-    const auto [end, status] = std::from_chars(part.data(), part.data() + part.size(), value);
-    if (status != std::errc() || end != part.data() + part.size() || value < 0) {
-      throw bad(fmt::format(
-          "--memory-limit: found \"{}\", expected a number of chunk activations, or one per rank "
-          "as in 8,8,6,4",
-          part));
-    }
-    limits.push_back(value);
+    limits.push_back(parse_cost(part, "--memory-limit"));
   }
   return limits;
 }

@@ -3,6 +3,7 @@
 #include <fmt/format.h>
 
 #include <algorithm>
+#include <cmath>
 
 #include "launcher/commands/schedule_costs.h"
 #include "planner/schedules/schedules.h"
@@ -13,6 +14,7 @@ namespace trireme {
 namespace {
 
 constexpr double kMostOps = 50e6;
+constexpr double kRounding = 1e-9;
 
 Error bad(const std::string& message) {
   return Error(ErrorKind::bad_input, message);
@@ -20,31 +22,21 @@ Error bad(const std::string& message) {
 
 Costs costs_of(const ScheduleQuestion& question) {
   Costs costs = parse_costs(question.costs);
-  if (!question.stage_costs.empty()) costs.stages = read_stage_costs(question.stage_costs);
+  if (!question.stage_costs.empty()) read_stage_costs(question.stage_costs, costs);
   return costs;
 }
 
-// What one chunk op and one chunk activation count, once the number of chunks is known.
-struct Terms {
-  Costs costs;
-  std::optional<std::vector<int>> limit;
-};
-
-Terms terms_of(const ScheduleQuestion& question, const Costs& costs, int chunks) {
-  Terms terms{costs, question.memory_limit};
-  if (!question.equal_work) return terms;
-  if (terms.limit) {
-    for (int& activations : *terms.limit) activations *= chunks;
-  }
-  if (question.stage_costs.empty()) {
-    StageCost& cost = terms.costs.stages.front();
-    cost = {cost.forward / chunks, cost.input / chunks, cost.weight / chunks};
-  }
-  return terms;
+// At equal work the given costs are shared out among a rank's chunks.
+Costs shared_out(const ScheduleQuestion& question, Costs costs, int chunks) {
+  if (!question.equal_work || !question.stage_costs.empty()) return costs;
+  StageCost& cost = costs.stages.front();
+  cost = {cost.forward / chunks, cost.input / chunks, cost.weight / chunks};
+  costs.memory = {{1.0 / chunks, 1.0 / chunks}};
+  return costs;
 }
 
-void expect_stages(const ScheduleQuestion& question, const Costs& costs, size_t stages) {
-  if (question.stage_costs.empty() || costs.stages.size() == stages) return;
+void expect_stages(const ScheduleQuestion& question, const Costs& costs, int stages) {
+  if (question.stage_costs.empty() || costs.stages.size() == static_cast<size_t>(stages)) return;
   throw bad(fmt::format("{}: found costs of {} stages, expected {}", question.stage_costs,
                         costs.stages.size(), stages));
 }
@@ -58,7 +50,8 @@ int chunks_of(const ScheduleQuestion& question, const Costs& costs) {
   return question.stage_costs.empty() || !divides ? 1 : stages / question.pipeline;
 }
 
-std::string over_limit(const std::vector<int>& peaks, const std::vector<int>& limits) {
+std::string over_limit(const Simulation& simulation, const std::vector<double>& limits) {
+  const std::vector<double>& peaks = simulation.peak_memory;
   if (limits.size() != 1 && limits.size() != peaks.size()) {
     throw bad(
         fmt::format("--memory-limit: found {} numbers, expected one, or one for each of {} "
@@ -66,23 +59,37 @@ std::string over_limit(const std::vector<int>& peaks, const std::vector<int>& li
                     limits.size(), peaks.size()));
   }
   for (size_t rank = 0; rank < peaks.size(); ++rank) {
-    const int limit = limits.size() == 1 ? limits.front() : limits[rank];
-    if (peaks[rank] > limit) {
-      return fmt::format("rank {} holds {} chunk activations, above the limit of {}", rank,
-                         peaks[rank], limit);
-    }
+    const double limit = limits.size() == 1 ? limits.front() : limits[rank];
+    if (peaks[rank] <= limit * (1 + kRounding)) continue;
+    const bool counted = peaks[rank] == simulation.peak_activations[rank];
+    return fmt::format("rank {} holds {:.6g}{}, above the limit of {:.6g}", rank, peaks[rank],
+                       counted ? " chunk activations"
+                               : fmt::format(" of memory in {} chunk activations",
+                                             simulation.peak_activations[rank]),
+                       limit);
   }
   return "";
 }
 
+// The limit in whole chunk activations, as generators take it; nothing where activations differ.
+std::optional<std::vector<int>> activations_within(const std::vector<double>& limits,
+                                                   const Costs& costs) {
+  if (costs.memory.size() > 1) return std::nullopt;
+  const double activation = costs.memory.empty() ? 1 : costs.memory.front().activation;
+  std::vector<int> whole;
+  for (const double limit : limits) {
+    whole.push_back(static_cast<int>(std::min(1e9, std::floor(limit / activation + kRounding))));
+  }
+  return whole;
+}
+
 // The schedule at its best, or the best one within the memory limit where that would exceed it.
 // Where none keeps the limit the best one stands, to be shown with the rank that exceeds it.
-Schedule best_within(ScheduleRequest request, const std::optional<std::vector<int>>& limit) {
+Schedule best_within(ScheduleRequest request, const std::optional<std::vector<double>>& limits) {
   Schedule best = make_schedule(request);
-  if (!limit) return best;
-  const Simulation simulation = simulate(best, request.costs);
-  if (over_limit(simulation.peak_activations, *limit).empty()) return best;
-  request.memory_limit = limit;
+  if (!limits || over_limit(simulate(best, request.costs), *limits).empty()) return best;
+  request.memory_limit = activations_within(*limits, request.costs);
+  if (!request.memory_limit) return best;
   try {
     return make_schedule(request);
   } catch (const Error& error) {
@@ -91,7 +98,7 @@ Schedule best_within(ScheduleRequest request, const std::optional<std::vector<in
   }
 }
 
-Terms build(const ScheduleQuestion& question, Schedule& schedule) {
+void build(const ScheduleQuestion& question, JudgedSchedule& judged) {
   if (question.pipeline < 1 || question.micro_batches < 1) {
     throw bad("schedule: expected --pipeline and --microbatches with a named schedule");
   }
@@ -102,40 +109,39 @@ Terms build(const ScheduleQuestion& question, Schedule& schedule) {
   if (ops > kMostOps) {
     throw bad(fmt::format("schedule: {:.0f} ops are more than the limit of 50 million", ops));
   }
-  expect_stages(question, costs,
-                static_cast<size_t>(question.pipeline) * static_cast<size_t>(chunks));
-  Terms terms = terms_of(question, costs, chunks);
-  schedule = best_within({.name = question.name,
-                          .pipeline = question.pipeline,
-                          .micro_batches = question.micro_batches,
-                          .chunks = chunks,
-                          .group = question.group,
-                          .costs = terms.costs,
-                          .warm_up = question.warm_up,
-                          .latency_aware = question.latency_aware},
-                         terms.limit);
-  return terms;
+  expect_stages(question, costs, question.pipeline * chunks);
+  judged.costs = shared_out(question, costs, chunks);
+  judged.schedule = best_within({.name = question.name,
+                                 .pipeline = question.pipeline,
+                                 .micro_batches = question.micro_batches,
+                                 .chunks = chunks,
+                                 .group = question.group,
+                                 .costs = judged.costs,
+                                 .warm_up = question.warm_up,
+                                 .latency_aware = question.latency_aware},
+                                question.memory_limit);
 }
 
-Terms read(const ScheduleQuestion& question, Schedule& schedule) {
-  schedule = parse_schedule_csv(read_text_file(question.file), question.file);
+void read(const ScheduleQuestion& question, JudgedSchedule& judged) {
+  judged.schedule = parse_schedule_csv(read_text_file(question.file), question.file);
+  Schedule& schedule = judged.schedule;
   const auto expect = [&](const char* option, int asked, int found) {
     if (asked == 0 || asked == found) return;
     throw bad(fmt::format("{}: found {} for {}, expected {} as asked", question.file, found, option,
                           asked));
   };
   expect("--pipeline", question.pipeline, schedule.pipeline());
+  expect("--chunks", question.chunks.value_or(0), schedule.chunks());
   // The file tells the ops, not how many micro-batches were meant: the checker finds the
   // difference.
   if (question.micro_batches > 0) schedule.micro_batches = question.micro_batches;
-  expect("--chunks", question.chunks.value_or(0), schedule.chunks());
   const Costs costs = costs_of(question);
-  expect_stages(question, costs, schedule.stages.size());
-  return terms_of(question, costs, schedule.chunks());
+  expect_stages(question, costs, static_cast<int>(schedule.stages.size()));
+  judged.costs = shared_out(question, costs, schedule.chunks());
 }
 
-// A question about one of several schedules, at equal work of each pipeline rank.
-ScheduleQuestion shared_out(ScheduleQuestion question, const std::string& name) {
+// The question about one of several schedules, at equal work of each pipeline rank.
+ScheduleQuestion question_about(ScheduleQuestion question, const std::string& name) {
   question.name = question.file = "";
   question.equal_work = true;
   const bool is_file = name.size() > 4 && name.ends_with(".csv");
@@ -160,16 +166,17 @@ JudgedSchedule judge(const ScheduleQuestion& question) {
     throw bad("schedule: expected either the NAME of a schedule or --file");
   }
   JudgedSchedule judged;
-  const Terms terms =
-      question.file.empty() ? build(question, judged.schedule) : read(question, judged.schedule);
-  judged.costs = terms.costs;
-  if (question.equal_work) judged.activation = 1.0 / judged.schedule.chunks();
+  if (question.file.empty()) {
+    build(question, judged);
+  } else {
+    read(question, judged);
+  }
   judged.name = judged.schedule.name;
-  judged.verdict = check_schedule(judged.schedule);
+  judged.verdict = check_schedule(judged.schedule, {.sends = question.sends});
   if (!judged.verdict.legal) return judged;
   judged.simulation = simulate(judged.schedule, judged.costs);
-  if (terms.limit) {
-    judged.over_limit = over_limit(judged.simulation.peak_activations, *terms.limit);
+  if (question.memory_limit) {
+    judged.over_limit = over_limit(judged.simulation, *question.memory_limit);
   }
   return judged;
 }
@@ -183,7 +190,7 @@ std::vector<JudgedSchedule> judge_all(const ScheduleQuestion& question,
     // known schedule is not defined for are an answer.
     const bool may_refuse = std::find(known.begin(), known.end(), name) != known.end();
     try {
-      all.push_back(judge(shared_out(question, name)));
+      all.push_back(judge(question_about(question, name)));
     } catch (const Error& error) {
       if (!may_refuse) throw;
       all.push_back({.name = name, .refusal = error.what()});
@@ -193,20 +200,20 @@ std::vector<JudgedSchedule> judge_all(const ScheduleQuestion& question,
 }
 
 double peak_of(const JudgedSchedule& judged) {
-  const std::vector<int>& peaks = judged.simulation.peak_activations;
-  return judged.activation * *std::max_element(peaks.begin(), peaks.end());
+  const std::vector<double>& peaks = judged.simulation.peak_memory;
+  return *std::max_element(peaks.begin(), peaks.end());
 }
 
 Timeline timeline_of(const JudgedSchedule& judged) {
   const Schedule& schedule = judged.schedule;
   const Simulation& simulation = judged.simulation;
   Timeline timeline = timeline_of(schedule, simulation);
-  timeline.activation = judged.activation;
   timeline.facts = fmt::format(
-      "{} ranks, {} chunk{} each, {} micro-batches: makespan {:.6g}, span {:.6g}, bubble {:.2f} %, "
-      "{:.6g} activations at most, {} messages{}",
-      schedule.pipeline(), schedule.chunks(), schedule.chunks() == 1 ? "" : "s",
-      schedule.micro_batches, simulation.makespan, simulation.span,
+      "{} rank{}, {} chunk{} each, {} micro-batch{}: makespan {:.6g}, span {:.6g}, bubble {:.2f} "
+      "%, memory {:.6g}, {} messages{}",
+      schedule.pipeline(), schedule.pipeline() == 1 ? "" : "s", schedule.chunks(),
+      schedule.chunks() == 1 ? "" : "s", schedule.micro_batches,
+      schedule.micro_batches == 1 ? "" : "es", simulation.makespan, simulation.span,
       100 * simulation.bubble_fraction, peak_of(judged), simulation.messages,
       schedule.asynchronous ? ", asynchronous: an update after every backward" : "");
   return timeline;

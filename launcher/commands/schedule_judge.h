@@ -19,9 +19,12 @@ struct ScheduleQuestion {
   int micro_batches = 0;
   std::optional<int> chunks, group, warm_up;
   bool latency_aware = false;
-  std::string costs;                             // "f=1,i=1,w=1,comm=0"
-  std::string stage_costs;                       // a CSV; empty: none
-  std::optional<std::vector<int>> memory_limit;  // chunk activations: one for all ranks or one each
+  std::string costs;        // "f=1,i=1,w=1,comm=0"
+  std::string stage_costs;  // a CSV; empty: none
+  // One for all ranks or one each, in chunk activations or, where the stage costs tell what stages
+  // hold, in their unit.
+  std::optional<std::vector<double>> memory_limit;
+  SendMode sends = SendMode::asynchronous;
   bool equal_work = false;  // `costs` and `memory_limit` are those of a rank with one stage: with v
                             // chunks an op takes 1/v of the time and an activation 1/v of the room
 };
@@ -35,7 +38,6 @@ struct JudgedSchedule {
   Verdict verdict = {};
   Simulation simulation = {};   // only of a schedule that the checker proved
   std::string over_limit = {};  // which rank holds more than it may
-  double activation = 1;        // what a chunk activation counts for when it is drawn
 
   bool timed() const { return refusal.empty() && verdict.legal; }
   bool legal() const { return timed() && over_limit.empty(); }
@@ -53,7 +55,7 @@ JudgedSchedule judge(const ScheduleQuestion& question);
 std::vector<JudgedSchedule> judge_all(const ScheduleQuestion& question,
                                       const std::vector<std::string>& names);
 
-// Of a timed one: the most that any rank holds, at `activation` each.
+// Of a timed one: the most that any rank holds.
 double peak_of(const JudgedSchedule& judged);
 
 // A drawing of a timed one, with its figures.

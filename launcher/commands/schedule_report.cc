@@ -27,14 +27,50 @@ std::string digest_of(const Schedule& schedule) {
   return fmt::format("sha256:{:02x}", fmt::join(bytes.begin(), bytes.begin() + size, ""));
 }
 
+constexpr size_t kMostMissing = 1000;
+
+Json causes_json(const std::vector<IdleCauses>& ranks) {
+  Json json = Json::array();
+  for (const IdleCauses& causes : ranks) {
+    json.push_back({{"fill", causes.fill},
+                    {"dependency", causes.dependency},
+                    {"message", causes.message},
+                    {"imbalance", causes.imbalance},
+                    {"drain", causes.drain}});
+  }
+  return json;
+}
+
 Json refused_json(const JudgedSchedule& judged) {
   Json json = {{"legal", false}, {"name", judged.name}, {"reason", judged.reason()}};
   if (judged.verdict.first_wrong) {
     json["first_wrong"] = {{"rank", judged.verdict.first_wrong->rank},
                            {"position", judged.verdict.first_wrong->position}};
   }
-  if (judged.refusal.empty()) json["grid"] = judged.verdict.grid;
+  if (!judged.refusal.empty()) return json;
+  json["grid"] = judged.verdict.grid;
+  json["missing"] = Json::array();
+  for (const Op& op : missing_ops(judged.schedule, kMostMissing)) {
+    json["missing"].push_back(to_string(op));
+  }
   return json;
+}
+
+// Idle time of each rank by cause, what it holds, and the tail slack of its chunks.
+std::string ranks_table(const Simulation& simulation) {
+  std::string text =
+      "rank      idle =    fill + dependency + message + imbalance +   drain    memory  tail "
+      "slack\n";
+  for (size_t rank = 0; rank < simulation.idle.size(); ++rank) {
+    const IdleCauses& causes = simulation.idle_by_cause[rank];
+    text += fmt::format(
+        "{:>4} {:>9.5g}   {:>7.5g}   {:>10.5g}   {:>7.5g}   {:>9.5g}   {:>7.5g} "
+        "{:>9.5g}  {:.5g}\n",
+        rank, simulation.idle[rank], causes.fill, causes.dependency, causes.message,
+        causes.imbalance, causes.drain, simulation.peak_memory[rank],
+        fmt::join(simulation.tail_slack[rank], " "));
+  }
+  return text;
 }
 
 }  // namespace
@@ -55,6 +91,9 @@ Json schedule_json(const JudgedSchedule& judged) {
                {"messages", simulation.messages},
                {"stages", stages},
                {"name", judged.name},
+               {"asynchronous", schedule.asynchronous},
+               {"idle_by_cause", causes_json(simulation.idle_by_cause)},
+               {"peak_memory", simulation.peak_memory},
                {"micro_batches", schedule.micro_batches},
                {"digest", digest_of(schedule)}};
   if (!judged.over_limit.empty()) json["reason"] = judged.over_limit;
@@ -63,22 +102,31 @@ Json schedule_json(const JudgedSchedule& judged) {
 
 std::string schedule_table(const JudgedSchedule& judged) {
   const Timeline timeline = timeline_of(judged);
-  const Simulation& simulation = judged.simulation;
   const bool colour = stdout_takes_colour();
   std::string text = fmt::format("{}: {}\n\n", timeline.title, timeline.facts);
   text += draw_text(timeline, {.width = stdout_columns(), .colour = colour});
-  text += text_legend(colour) + "\n\nrank      idle  activations  tail slack of each chunk\n";
-  for (size_t rank = 0; rank < simulation.idle.size(); ++rank) {
-    text +=
-        fmt::format("{:>4} {:>9.6g} {:>12}  {:.6g}\n", rank, simulation.idle[rank],
-                    simulation.peak_activations[rank], fmt::join(simulation.tail_slack[rank], " "));
+  return text + text_legend(colour) + "\n\n" + ranks_table(judged.simulation);
+}
+
+std::string missing_table(const Schedule& schedule) {
+  const std::vector<Op> missing = missing_ops(schedule, kMostMissing);
+  if (missing.empty()) return "nothing is missing\n";
+  std::vector<std::vector<std::string>> by_rank(schedule.ranks.size());
+  for (const Op& op : missing) {
+    const int rank = schedule.stages[static_cast<size_t>(op.stage)].rank;
+    by_rank[static_cast<size_t>(rank)].push_back(to_string(op));
   }
-  return text;
+  std::string text;
+  for (size_t rank = 0; rank < by_rank.size(); ++rank) {
+    if (by_rank[rank].empty()) continue;
+    text += fmt::format("rank {:>3} lacks {}\n", rank, fmt::join(by_rank[rank], " "));
+  }
+  return missing.size() == kMostMissing ? text + "and perhaps more\n" : text;
 }
 
 std::string comparison_table(const std::vector<JudgedSchedule>& all) {
   std::string text =
-      fmt::format("{:<16}  makespan      span    bubble  activations  messages\n", "schedule");
+      fmt::format("{:<16}  makespan      span    bubble    memory  messages\n", "schedule");
   double axis = 0;
   for (const JudgedSchedule& judged : all) {
     if (!judged.timed()) {
@@ -87,7 +135,7 @@ std::string comparison_table(const std::vector<JudgedSchedule>& all) {
     }
     const Simulation& simulation = judged.simulation;
     axis = std::max(axis, simulation.makespan);
-    text += fmt::format("{:<16} {:>9.6g} {:>9.6g} {:>7.2f} % {:>12.6g} {:>9}{}\n", judged.name,
+    text += fmt::format("{:<16} {:>9.6g} {:>9.6g} {:>7.2f} % {:>9.6g} {:>9}{}\n", judged.name,
                         simulation.makespan, simulation.span, 100 * simulation.bubble_fraction,
                         peak_of(judged), simulation.messages,
                         judged.legal() ? "" : "  " + judged.over_limit);

@@ -12,6 +12,8 @@ namespace trireme {
 nlohmann::ordered_json schedule_json(const JudgedSchedule& judged);
 // Figures, timeline, and a line per rank.
 std::string schedule_table(const JudgedSchedule& judged);
+// The ops that a schedule lacks, by rank.
+std::string missing_table(const Schedule& schedule);
 // A line of figures for each, then their timelines on one axis.
 std::string comparison_table(const std::vector<JudgedSchedule>& all);
 

@@ -27,13 +27,15 @@ struct View {
   const char* key;
   const char* title;
   std::vector<RankStep> times;
+  std::vector<std::vector<MemoryStep>> memory = {};
   double makespan = 0;
   std::vector<double> idle = {};
   double bubble_fraction = 0;
 };
 
-View measured_view(std::vector<RankStep> step) {
+View measured_view(const Schedule& schedule, std::vector<RankStep> step) {
   View view{"measured", "measured", from_zero(std::move(step))};
+  view.memory = held_activations(schedule, view.times);
   std::vector<double> busy;
   for (const RankStep& ops : view.times) {
     busy.push_back(0);
@@ -57,6 +59,7 @@ View simulated_view(const char* key, const char* title, const Schedule& schedule
   return {key,
           title,
           std::move(simulation.ops),
+          std::move(simulation.memory),
           simulation.makespan,
           std::move(simulation.idle),
           simulation.bubble_fraction};
@@ -71,7 +74,7 @@ std::vector<View> views_of(const Plan& plan, const std::vector<RankStep>& step) 
   return {
       simulated_view("predicted", "predicted", plan.schedule, drawing_costs(plan)),
       simulated_view("simulated", "simulated with the measured op times", plan.schedule, measured),
-      measured_view(step)};
+      measured_view(plan.schedule, step)};
 }
 
 std::string as_json(const std::string& run, int step, const std::vector<View>& views) {
@@ -120,6 +123,7 @@ std::string compare_with_run(const std::string& run_directory, std::optional<int
     timelines.push_back(
         {.schedule = &plan.schedule,
          .times = &view.times,
+         .memory = &view.memory,
          .end = view.makespan,
          .title = fmt::format("{}, step {}, {}", plan.schedule.name, chosen->first, view.title),
          .facts = fmt::format("pipeline {:.4g} s, bubble {:.1f} %", view.makespan,

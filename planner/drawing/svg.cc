@@ -46,9 +46,7 @@ Scale scale_of(const std::vector<Timeline>& timelines, const std::string& unit) 
   for (const Timeline& timeline : timelines) {
     scale.end = std::max(scale.end, timeline.end);
     for (size_t rank = 0; rank < timeline.schedule->ranks.size(); ++rank) {
-      for (const HeldStep& step : held_activations(timeline, rank)) {
-        scale.most_held = std::max(scale.most_held, step.held);
-      }
+      scale.most_held = std::max(scale.most_held, timeline.peak(rank));
     }
   }
   if (unit == "s" && scale.end < 1) {
@@ -94,12 +92,6 @@ std::string svg_axis(const Scale& scale, double top, double bottom) {
                  scale.unit.empty() ? "time" : "time, " + scale.unit);
 }
 
-double peak_of(const Timeline& timeline, size_t rank) {
-  double peak = 0;
-  for (const HeldStep& step : held_activations(timeline, rank)) peak = std::max(peak, step.held);
-  return peak;
-}
-
 std::string svg_rank(const Timeline& timeline, size_t rank, const SvgRow& row, const Scale& scale) {
   const bool small = row.cell < 12;
   std::string svg = fmt::format(
@@ -108,11 +100,11 @@ std::string svg_rank(const Timeline& timeline, size_t rank, const SvgRow& row, c
   svg += text_at(kLeft - 10, row.top + row.cell / 2 + (small ? 3 : 4),
                  fmt::format("text-anchor='end' font-size='{}'", small ? 8 : 12),
                  fmt::format("rank {}", rank));
-  if (row.curve >= 8) {
+  if (row.curve >= 8 && timeline.memory != nullptr) {
     svg += text_at(
         kLeft - 10, row.top + row.cell + row.curve - 2,
         fmt::format("text-anchor='end' font-size='{}' fill='{}'", row.curve < 12 ? 7 : 10, kGrey),
-        fmt::format("holds {:.6g}", peak_of(timeline, rank)));
+        fmt::format("holds {:.6g}", timeline.peak(rank)));
   }
   svg += timeline.op_count() <= kMostCells ? svg_cells(timeline, rank, row)
                                            : svg_shares(timeline, rank, row, kColumns);
@@ -204,7 +196,7 @@ std::string svg_legend(const Shown& shown, double y) {
   legend.add(box("#eceff2"), "idle");
   legend.add(
       "<path fill='#c9d1da' stroke='#5c6773' stroke-width='0.6' d='M0 14V8H6V2H12V8H18V14Z'/>",
-      "activations held");
+      "memory held");
   if (shown.coarse) {
     legend.note("column: shares of its time");
   } else {

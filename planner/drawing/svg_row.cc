@@ -62,14 +62,14 @@ Shares shares_of(const Timeline& timeline, size_t rank, size_t columns) {
 }
 
 // A curve with more steps than anyone can see, as the highest value of each pixel.
-std::vector<HeldStep> thinned(const std::vector<HeldStep>& steps, double pixels_per_time) {
-  std::vector<HeldStep> thin;
-  for (const HeldStep& step : steps) {
+std::vector<MemoryStep> thinned(const std::vector<MemoryStep>& steps, double pixels_per_time) {
+  std::vector<MemoryStep> thin;
+  for (const MemoryStep& step : steps) {
     const double pixel = std::floor(step.time * pixels_per_time) / pixels_per_time;
     if (!thin.empty() && thin.back().time == pixel) {
-      thin.back().held = std::max(thin.back().held, step.held);
+      thin.back().units = std::max(thin.back().units, step.units);
     } else {
-      thin.push_back({pixel, step.held});
+      thin.push_back({pixel, step.units});
     }
   }
   return thin;
@@ -143,15 +143,16 @@ std::string svg_shares(const Timeline& timeline, size_t rank, const SvgRow& row,
 }
 
 std::string svg_memory(const Timeline& timeline, size_t rank, const SvgRow& row, double most) {
-  std::vector<HeldStep> steps = held_activations(timeline, rank);
-  if (steps.empty() || most <= 0) return "";
+  if (timeline.memory == nullptr || most <= 0) return "";
+  std::vector<MemoryStep> steps = (*timeline.memory)[rank];
+  if (steps.empty()) return "";
   if (steps.size() > kMostSteps) steps = thinned(steps, row.pixels_per_time);
   const double bottom = row.top + row.cell + row.curve;
   std::string path = fmt::format("M{} {}", svg_number(row.left), svg_number(bottom));
   std::string last_x, last_y;
-  for (const HeldStep& step : steps) {
+  for (const MemoryStep& step : steps) {
     const std::string x = svg_number(row.left + step.time * row.pixels_per_time);
-    const std::string y = svg_number(bottom - (row.curve - 1) * step.held / most);
+    const std::string y = svg_number(bottom - (row.curve - 1) * step.units / most);
     if (x == last_x && y == last_y) continue;
     path += fmt::format("H{}V{}", x, y);
     last_x = x;

@@ -28,7 +28,7 @@ std::string svg_cells(const Timeline& timeline, size_t rank, const SvgRow& row);
 // forward, backward, input gradient and weight gradient took.
 std::string svg_shares(const Timeline& timeline, size_t rank, const SvgRow& row, size_t columns);
 
-// The curve of held activations; `most` is as high as the curve may rise.
+// The curve of what the rank holds; `most` is as high as the curve may rise.
 std::string svg_memory(const Timeline& timeline, size_t rank, const SvgRow& row, double most);
 
 // A length or coordinate with two decimals at most.

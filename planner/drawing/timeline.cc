@@ -10,30 +10,41 @@ size_t Timeline::op_count() const {
   return count;
 }
 
+double Timeline::peak(size_t rank) const {
+  double most = 0;
+  if (memory == nullptr) return most;
+  for (const MemoryStep& step : (*memory)[rank]) most = std::max(most, step.units);
+  return most;
+}
+
 Timeline timeline_of(const Schedule& schedule, const Simulation& simulation) {
   return {.schedule = &schedule,
           .times = &simulation.ops,
+          .memory = &simulation.memory,
           .end = simulation.makespan,
           .title = schedule.name};
 }
 
-std::vector<HeldStep> held_activations(const Timeline& timeline, size_t rank) {
-  std::vector<HeldStep> changes;
-  for (size_t i = 0; i < timeline.schedule->ranks[rank].size(); ++i) {
-    const OpKind kind = timeline.schedule->ranks[rank][i].kind;
-    const OpTimes& times = (*timeline.times)[rank][i];
-    if (kind == OpKind::forward) changes.push_back({times.start, timeline.activation});
-    if (kind == OpKind::backward || kind == OpKind::backward_weight) {
-      changes.push_back({times.end, -timeline.activation});
+std::vector<std::vector<MemoryStep>> held_activations(
+    const Schedule& schedule, const std::vector<std::vector<OpTimes>>& times) {
+  std::vector<std::vector<MemoryStep>> memory(schedule.ranks.size());
+  for (size_t rank = 0; rank < memory.size(); ++rank) {
+    std::vector<MemoryStep>& changes = memory[rank];
+    for (size_t i = 0; i < schedule.ranks[rank].size(); ++i) {
+      const OpKind kind = schedule.ranks[rank][i].kind;
+      if (kind == OpKind::forward) changes.push_back({times[rank][i].start, 1});
+      if (kind == OpKind::backward || kind == OpKind::backward_weight) {
+        changes.push_back({times[rank][i].end, -1});
+      }
     }
+    // What ends when another starts is freed first: a rank runs one op after the other.
+    std::stable_sort(changes.begin(), changes.end(), [](const MemoryStep& a, const MemoryStep& b) {
+      return a.time < b.time || (a.time == b.time && a.units < b.units);
+    });
+    double held = 0;
+    for (MemoryStep& change : changes) change.units = held += change.units;
   }
-  // What ends when another starts is freed first: a rank runs one op after the other.
-  std::stable_sort(changes.begin(), changes.end(), [](const HeldStep& a, const HeldStep& b) {
-    return a.time < b.time || (a.time == b.time && a.held < b.held);
-  });
-  double held = 0;
-  for (HeldStep& change : changes) change.held = held += change.held;
-  return changes;
+  return memory;
 }
 
 const char* name_of(OpKind kind) {
