@@ -76,7 +76,10 @@ int print_all(const std::vector<JudgedSchedule>& all, const std::string& format)
   bool legal = true;
   for (const JudgedSchedule& judged : all) {
     legal = legal && judged.legal();
-    if (!judged.legal()) fmt::print(stderr, "trireme: {}: {}\n", judged.name, judged.reason());
+    // A table and JSON have the reason in place.
+    if (!judged.legal() && format == "svg") {
+      fmt::print(stderr, "trireme: {}: {}\n", judged.name, judged.reason());
+    }
   }
   return legal ? 0 : 1;
 }

@@ -6,6 +6,7 @@
 
 namespace trireme {
 
+// How a timeline is drawn in a terminal or a text file.
 struct TextStyle {
   int width = 98;       // columns of a line, rank names included
   bool colour = false;  // ANSI colours: for terminals
