@@ -109,6 +109,7 @@ TokenSource::TokenSource(const Data& data, int sequence, int vocabulary, uint64_
   for (const auto& path : matching_files(data.path)) {
     files_.push_back(std::make_unique<File>(path, data.format));
     tokens_ += files_.back()->size();
+    ends_.push_back(tokens_);
   }
   if (files_.empty()) throw bad_data(data.path, "no file matches data.path");
   if (tokens_ <= sequence) {
@@ -120,21 +121,12 @@ TokenSource::TokenSource(const Data& data, int sequence, int vocabulary, uint64_
 
 TokenSource::~TokenSource() = default;
 
-int32_t TokenSource::token(int64_t position) const {
-  for (const auto& file : files_) {
-    if (position < file->size()) {
-      const uint32_t token = file->at(position);
-      if (token >= static_cast<uint32_t>(vocabulary_)) {
-        throw Error(ErrorKind::bad_input,
-                    fmt::format("data.path: found token {} at position {}, expected tokens "
-                                "below model.vocab = {}",
-                                token, position, vocabulary_));
-      }
-      return static_cast<int32_t>(token);
-    }
-    position -= file->size();
-  }
-  return 0;
+int32_t TokenSource::checked(uint32_t token, int64_t position) const {
+  if (token < static_cast<uint32_t>(vocabulary_)) return static_cast<int32_t>(token);
+  throw Error(ErrorKind::bad_input,
+              fmt::format("data.path: found token {} at position {}, expected tokens below "
+                          "model.vocab = {}",
+                          token, position, vocabulary_));
 }
 
 int64_t TokenSource::start_of(uint64_t k) const {
@@ -147,8 +139,13 @@ int64_t TokenSource::start_of(uint64_t k) const {
 
 void TokenSource::sample(uint64_t k, int32_t* inputs, int32_t* targets) const {
   const int64_t start = start_of(k);
+  auto file =
+      static_cast<size_t>(std::upper_bound(ends_.begin(), ends_.end(), start) - ends_.begin());
   for (int i = 0; i <= sequence_; ++i) {
-    const int32_t value = token(start + i);
+    const int64_t position = start + i;
+    while (position >= ends_[file]) ++file;
+    const int64_t in_file = position - ends_[file] + files_[file]->size();
+    const int32_t value = checked(files_[file]->at(in_file), position);
     if (i < sequence_) inputs[i] = value;
     if (i > 0) targets[i - 1] = value;
   }

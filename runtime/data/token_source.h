@@ -30,10 +30,11 @@ class TokenSource {
 
  private:
   class File;
-  int32_t token(int64_t position) const;
+  int32_t checked(uint32_t token, int64_t position) const;
   int64_t start_of(uint64_t k) const;
 
   std::vector<std::unique_ptr<File>> files_;
+  std::vector<int64_t> ends_;  // by file: tokens up to its end
   int64_t tokens_ = 0;
   int sequence_;
   int vocabulary_;
