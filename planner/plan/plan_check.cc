@@ -1,5 +1,6 @@
 #include "planner/plan/plan_check.h"
 
+#include <algorithm>
 #include <set>
 
 #include <fmt/format.h>
@@ -111,6 +112,48 @@ Fault find_schedule_fault(const Plan& plan) {
   return std::nullopt;
 }
 
+// n forwards, then a backward and a forward in turn, then n backwards: what a stream of steps can
+// be made of without a flush.
+std::vector<Op> row_of_stream(int stage, int depth, int micro_batches) {
+  std::vector<Op> row;
+  for (int m = 0; m < depth; ++m) row.push_back({OpKind::forward, false, stage, m});
+  for (int m = 0; m < micro_batches; ++m) {
+    row.push_back({OpKind::backward, false, stage, m});
+    if (m + depth < micro_batches) row.push_back({OpKind::forward, false, stage, m + depth});
+  }
+  return row;
+}
+
+// An asynchronous schedule runs as one endless stream, which these rules make free of deadlock:
+// a stage never lets more micro-batches in than the stage before it.
+Fault find_asynchronous_fault(const Plan& plan) {
+  if (!plan.schedule.asynchronous) return std::nullopt;
+  const auto stages = static_cast<int>(plan.stages.size());
+  if (plan.job.model.tied_embeddings && stages > 1) {
+    return fault("schedule",
+                 "found tied embeddings on {} stages that update at different times, expected "
+                 "tied_embeddings = false or a synchronous schedule",
+                 stages);
+  }
+  int depth_before = plan.schedule.micro_batches;
+  for (int s = 0; s < stages; ++s) {
+    const auto& row = plan.schedule.ranks[static_cast<size_t>(plan.stages[s].pipeline_rank)];
+    const auto first_backward = std::find_if(
+        row.begin(), row.end(), [](const Op& op) { return op.kind != OpKind::forward; });
+    const auto depth = static_cast<int>(first_backward - row.begin());
+    if (depth < 1 || depth > depth_before ||
+        row != row_of_stream(s, depth, plan.schedule.micro_batches)) {
+      return fault("schedule",
+                   "found another order of stage {} than an asynchronous schedule may have, "
+                   "expected one stage per rank and in its row n forwards, a backward and a "
+                   "forward in turn, then n backwards, with 1 <= n <= {}",
+                   s, depth_before);
+    }
+    depth_before = depth;
+  }
+  return std::nullopt;
+}
+
 Fault find_placement_fault(const Plan& plan) {
   const auto ranks = static_cast<size_t>(plan.layout.ranks());
   if (plan.placement.size() != ranks) {
@@ -129,8 +172,8 @@ Fault find_placement_fault(const Plan& plan) {
 }  // namespace
 
 std::optional<PlanFault> find_fault(const Plan& plan) {
-  for (const auto find :
-       {find_degree_fault, find_stage_fault, find_schedule_fault, find_placement_fault}) {
+  for (const auto find : {find_degree_fault, find_stage_fault, find_schedule_fault,
+                          find_asynchronous_fault, find_placement_fault}) {
     if (auto found = find(plan)) return found;
   }
   const auto rows = plan.prediction.memory_bytes_per_pipeline_rank.size();

@@ -77,8 +77,10 @@ std::string schedule_table(const Plan& plan) {
     const StagePlace place{plan.stages[s].pipeline_rank, plan.stages[s].chunk};
     TRIREME_CHECK(schedule.stages[s] == place);
   }
-  auto text = fmt::format("[schedule]\nname = {}\nmicro_batches = {}\nrows = [\n",
-                          toml_string(schedule.name), schedule.micro_batches);
+  auto text = fmt::format("[schedule]\nname = {}\nmicro_batches = {}\n", toml_string(schedule.name),
+                          schedule.micro_batches);
+  if (schedule.asynchronous) text += "asynchronous = true\n";
+  text += "rows = [\n";
   for (const auto& row : schedule.ranks) text += fmt::format("  \"{}\",\n", row_to_csv(row));
   return text + "]\n";
 }
@@ -162,6 +164,7 @@ Schedule read_schedule(TomlTable table, const std::vector<Stage>& stages) {
   Schedule schedule;
   schedule.name = table.string("name");
   schedule.micro_batches = read_int(table, "micro_batches", 1, limits::kBatch);
+  schedule.asynchronous = table.boolean_or("asynchronous", false);
   for (const auto& stage : stages) schedule.stages.push_back({stage.pipeline_rank, stage.chunk});
   for (const auto& row : table.strings("rows")) {
     const auto where = table.error("rows", fmt::format("row {}", schedule.ranks.size() + 1));

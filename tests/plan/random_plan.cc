@@ -1,5 +1,6 @@
 #include "tests/plan/random_plan.h"
 
+#include <algorithm>
 #include <bit>
 #include <cmath>
 
@@ -124,6 +125,22 @@ std::vector<Op> random_row(std::mt19937_64& random, const Plan& plan, int rank) 
   return row;
 }
 
+// PipeDream's order, the only one that an asynchronous schedule may have.
+void make_asynchronous(Plan& plan) {
+  const int pipeline = plan.layout.pipeline;
+  const int micro_batches = plan.schedule.micro_batches;
+  plan.schedule.asynchronous = true;
+  for (int r = 0; r < pipeline; ++r) {
+    auto& row = plan.schedule.ranks[static_cast<size_t>(r)];
+    row.clear();
+    const int depth = std::min(pipeline - r, micro_batches);
+    for (int i = 0; i < micro_batches + depth; ++i) {
+      if (i >= depth) row.push_back({OpKind::backward, false, r, i - depth});
+      if (i < micro_batches) row.push_back({OpKind::forward, false, r, i});
+    }
+  }
+}
+
 void cut_into_stages(std::mt19937_64& random, Plan& plan) {
   const int count = plan.layout.stages();
   int next_layer = 0;
@@ -175,6 +192,8 @@ Plan random_plan(std::mt19937_64& random) {
   plan.schedule.micro_batches = plan.layout.micro_batches;
   for (int r = 0; r < plan.layout.pipeline; ++r)
     plan.schedule.ranks.push_back(random_row(random, plan, r));
+  if (plan.layout.chunks == 1 && !plan.job.model.tied_embeddings && coin(random))
+    make_asynchronous(plan);
   for (int r = 0; r < plan.layout.ranks(); ++r)
     plan.placement.push_back({fmt::format("n{}", r / 4), r % 4});
   plan.prediction = random_prediction(random, plan.layout.pipeline);
