@@ -38,12 +38,30 @@ int threads_for(const Plan& plan, Rank rank) {
 nlohmann::json metrics_of(const Plan& plan, const StepReport& report) {
   const double tokens =
       static_cast<double>(plan.job.training.global_batch) * plan.job.model.sequence;
-  return {{"step", report.step},
-          {"loss", report.loss},
-          {"grad_norm", report.grad_norm},
-          {"learning_rate", report.learning_rate},
-          {"tokens_per_second", tokens / report.seconds},
-          {"step_seconds", report.seconds}};
+  nlohmann::json metrics = {{"step", report.step},
+                            {"loss", report.loss},
+                            {"tokens_per_second", tokens / report.seconds},
+                            {"step_seconds", report.seconds}};
+  if (report.grad_norm) metrics["grad_norm"] = *report.grad_norm;
+  if (report.learning_rate) metrics["learning_rate"] = *report.learning_rate;
+  if (plan.schedule.asynchronous) metrics["asynchronous"] = true;
+  return metrics;
+}
+
+// What a reader of the numbers must know about the schedule that made them.
+void say_what_differs(const Plan& plan) {
+  const StepKind kind = step_kind(plan.schedule);
+  if (kind == StepKind::asynchronous) {
+    fmt::print(stderr,
+               "{}: each stage updates its weights after every backward and goes back with the "
+               "weights it went forward with; losses and weights differ from those of synchronous "
+               "schedules, and gradients are clipped by the norm of each stage\n",
+               plan.schedule.name);
+  }
+  if (kind == StepKind::evaluation) {
+    fmt::print(stderr, "{}: evaluates; no gradients, no update, no checkpoint\n",
+               plan.schedule.name);
+  }
 }
 
 // True when the training ended before its last step because somebody asked.
@@ -54,6 +72,7 @@ bool train(const Plan& plan, Rank rank, Trainer& trainer, ControlClient& control
     if (const auto path = trainer.save(run)) control.report_checkpoint(trainer.next_step(), *path);
   };
   control.started();
+  if (rank.value == 0) say_what_differs(plan);
   bool stopped = false;
   int saved = -1;
   while (!stopped && trainer.next_step() < plan.job.training.steps) {

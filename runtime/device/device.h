@@ -1,5 +1,6 @@
 #pragma once
 
+#include <atomic>
 #include <cstddef>
 #include <cstdint>
 #include <memory>
@@ -14,7 +15,7 @@ class Device;
 class Buffer {
  public:
   Buffer() = default;
-  Buffer(Device* device, float* data, size_t size) : device_(device), data_(data), size_(size) {}
+  Buffer(Device* device, float* data, size_t size);
   Buffer(Buffer&& other) noexcept;
   Buffer& operator=(Buffer&& other) noexcept;
   Buffer(const Buffer&) = delete;
@@ -84,6 +85,11 @@ class Device {
   // From any thread, as is giving a Buffer back: a message keeps its memory until it has left.
   virtual Buffer allocate(size_t floats) = 0;
   Activation activation(size_t floats) { return std::make_shared<Buffer>(allocate(floats)); }
+  // Bytes in live Buffers now, and the most that there were at any time. What a device keeps beside
+  // them (packed weights, scratch) is not in it. From any thread.
+  size_t held_bytes() const { return held_; }
+  size_t peak_bytes() const { return peak_; }
+
   virtual void synchronize() = 0;
   virtual void copy_from_host(float* to, const float* host, size_t count) = 0;
   virtual void copy_to_host(float* host, const float* from, size_t count) = 0;
@@ -183,7 +189,21 @@ class Device {
  private:
   friend class Buffer;
   virtual void give_back(float* data, size_t size) = 0;
+  void count_in(size_t bytes) {
+    const size_t now = held_ += bytes;
+    size_t peak = peak_;
+    while (peak < now && !peak_.compare_exchange_weak(peak, now)) {
+    }
+  }
+
+  std::atomic<size_t> held_{0};
+  std::atomic<size_t> peak_{0};
 };
+
+inline Buffer::Buffer(Device* device, float* data, size_t size)
+    : device_(device), data_(data), size_(size) {
+  device_->count_in(size_ * sizeof(float));
+}
 
 inline Buffer::Buffer(Buffer&& other) noexcept
     : device_(other.device_), data_(other.data_), size_(other.size_) {
@@ -205,7 +225,9 @@ inline Buffer::~Buffer() {
   release();
 }
 inline void Buffer::release() {
-  if (data_ != nullptr) device_->give_back(data_, size_);
+  if (data_ == nullptr) return;
+  device_->held_ -= size_ * sizeof(float);
+  device_->give_back(data_, size_);
   data_ = nullptr;
 }
 

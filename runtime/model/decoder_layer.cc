@@ -63,7 +63,7 @@ Activation DecoderLayer::attention_forward(const Activation& x, Saved& saved) co
   device.attention_forward(saved.attended->data(), saved.logsumexp->data(), saved.qkv->data(),
                            shape_);
   auto y = linears_[kOutput].forward(saved.attended, rows_);
-  tensor_sum(context_, y->span(), {});
+  tensor_sum(context_, y->span());
   device.add_residual(y->data(), x->data(), output_bias_, rows_, hidden_);
   return y;
 }
@@ -79,22 +79,21 @@ Activation DecoderLayer::mlp_forward(const Activation& x2, Saved& saved) const {
     device.swiglu_forward(saved.hidden->data(), saved.up->data(), rows_, ffn_);
   }
   auto y = linears_[kDown].forward(saved.hidden, rows_);
-  tensor_sum(context_, y->span(), {});
+  tensor_sum(context_, y->span());
   device.add_residual(y->data(), x2->data(), down_bias_, rows_, hidden_);
   return y;
 }
 
 Activation DecoderLayer::backward_input(const Activation& dy, Saved& saved,
-                                        const GradientTarget& target, bool with_weights) const {
-  const auto d2 = mlp_backward(dy, saved, target, with_weights);
-  return attention_backward(d2, saved, target, with_weights);
+                                        const GradientTarget* now) const {
+  return attention_backward(mlp_backward(dy, saved, now), saved, now);
 }
 
 Activation DecoderLayer::mlp_backward(const Activation& dy, Saved& saved,
-                                      const GradientTarget& target, bool with_weights) const {
+                                      const GradientTarget* now) const {
   Device& device = *context_.device;
   auto dhidden = linears_[kDown].input_gradient(dy, rows_);
-  saved.owed.push_back(linears_[kDown].weight_gradient(dy, std::move(saved.hidden), rows_));
+  linears_[kDown].owe_gradient(dy, std::move(saved.hidden), rows_, saved.owed);
   auto dup = dhidden;
   if (family_ == Family::gpt2) {
     device.gelu_backward(dup->data(), saved.up->data(), dup->size());
@@ -104,32 +103,26 @@ Activation DecoderLayer::mlp_backward(const Activation& dy, Saved& saved,
   }
   saved.up.reset();
   const auto dnormed = linears_[kUp].input_gradient(dup, rows_);
-  saved.owed.push_back(
-      linears_[kUp].weight_gradient(std::move(dup), std::move(saved.normed2), rows_));
-  tensor_sum(context_, dnormed->span(), [&] {
-    if (with_weights) run_all(saved.owed, target);
-  });
-  return norms_[1].backward(dnormed, dy->data(), rows_, saved.norm2, target);
+  linears_[kUp].owe_gradient(std::move(dup), std::move(saved.normed2), rows_, saved.owed);
+  tensor_sum(context_, dnormed->span(), saved.owed, now);
+  return norms_[1].backward(dnormed, dy->data(), rows_, saved.norm2, saved.owed);
 }
 
 Activation DecoderLayer::attention_backward(const Activation& d2, Saved& saved,
-                                            const GradientTarget& target, bool with_weights) const {
+                                            const GradientTarget* now) const {
   Device& device = *context_.device;
   const auto dattended = linears_[kOutput].input_gradient(d2, rows_);
   auto dqkv = device.activation(saved.qkv->size());
   device.attention_backward(dqkv->data(), dattended->data(), saved.qkv->data(),
                             saved.attended->data(), saved.logsumexp->data(), shape_);
-  saved.owed.push_back(linears_[kOutput].weight_gradient(d2, std::move(saved.attended), rows_));
+  linears_[kOutput].owe_gradient(d2, std::move(saved.attended), rows_, saved.owed);
   saved.qkv.reset();
   saved.logsumexp.reset();
   if (family_ == Family::llama) device.rotary(dqkv->data(), shape_, rope_theta_, true);
   const auto dnormed = linears_[kQkv].input_gradient(dqkv, rows_);
-  saved.owed.push_back(
-      linears_[kQkv].weight_gradient(std::move(dqkv), std::move(saved.normed1), rows_));
-  tensor_sum(context_, dnormed->span(), [&] {
-    if (with_weights) run_all(saved.owed, target);
-  });
-  return norms_[0].backward(dnormed, d2->data(), rows_, saved.norm1, target);
+  linears_[kQkv].owe_gradient(std::move(dqkv), std::move(saved.normed1), rows_, saved.owed);
+  tensor_sum(context_, dnormed->span(), saved.owed, now);
+  return norms_[0].backward(dnormed, d2->data(), rows_, saved.norm1, saved.owed);
 }
 
 void DecoderLayer::weights_changed() {

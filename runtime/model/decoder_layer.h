@@ -28,28 +28,26 @@ class DecoderLayer {
     Activation normed2;
     Activation up;      // before the activation function; gate and up for SwiGLU
     Activation hidden;  // after it
-    WeightWorkList owed;
+    OwedGradients owed;
   };
 
   DecoderLayer(const Model& model, const StageParameters& parameters, int layer,
                const LayerContext& context, HeadShare heads, int batch);
 
   Activation forward(const Activation& x, Saved& saved) const;
-  // Gradient of the layer's input, given that of its output. Gradients of the norms are written to
-  // `target`; those of the matrices and their biases are owed in saved.owed, and done on the way
-  // where the network makes room if `with_weights`.
-  Activation backward_input(const Activation& dy, Saved& saved, const GradientTarget& target,
-                            bool with_weights) const;
+  // Gradient of the layer's input, given that of its output. All weight gradients are owed in
+  // saved.owed, which then holds all that is left of the micro-batch; with `now`, some of them are
+  // written there on the way, where the network makes room.
+  Activation backward_input(const Activation& dy, Saved& saved, const GradientTarget* now) const;
   // Call after the weights changed.
   void weights_changed();
 
  private:
   Activation attention_forward(const Activation& x, Saved& saved) const;
   Activation mlp_forward(const Activation& x2, Saved& saved) const;
-  Activation attention_backward(const Activation& d2, Saved& saved, const GradientTarget& target,
-                                bool with_weights) const;
-  Activation mlp_backward(const Activation& dy, Saved& saved, const GradientTarget& target,
-                          bool with_weights) const;
+  Activation attention_backward(const Activation& d2, Saved& saved,
+                                const GradientTarget* now) const;
+  Activation mlp_backward(const Activation& dy, Saved& saved, const GradientTarget* now) const;
 
   LayerContext context_;
   Family family_;

@@ -1,7 +1,8 @@
 #pragma once
 
 #include <functional>
-#include <memory>
+#include <span>
+#include <utility>
 #include <vector>
 
 #include "runtime/comm/communicator.h"
@@ -23,24 +24,33 @@ struct GradientTarget {
   bool accumulate = false;  // add to what is there instead of overwriting it
 };
 
-// A matrix product that the stage owes: dw = dy^T * x. The input-gradient pass notes it, the
-// weight-gradient pass (or a moment in which the first one waits for the network) does it.
-struct WeightWork {
-  std::function<void(const GradientTarget&)> run;
-};
-using WeightWorkList = std::vector<WeightWork>;
+// What a micro-batch's weight-gradient pass still has to do. The input-gradient pass notes each
+// piece together with the memory that it needs and nothing else needs any more.
+class OwedGradients {
+ public:
+  using Piece = std::function<void(const GradientTarget&)>;
+  void add(Piece piece) { pieces_.push_back(std::move(piece)); }
+  // Does the pieces, the oldest first, and releases the memory of each once it is done.
+  void settle(const GradientTarget& target) {
+    for (auto& piece : pieces_) std::exchange(piece, nullptr)(target);
+    pieces_.clear();
+  }
 
-inline void run_all(WeightWorkList& list, const GradientTarget& target) {
-  for (const auto& work : list) work.run(target);
-  list.clear();
+ private:
+  std::vector<Piece> pieces_;
+};
+
+// Sums `data` over the tensor group.
+inline void tensor_sum(const LayerContext& context, std::span<float> data) {
+  context.tensor->all_reduce(data, ReduceOp::sum);
 }
 
-// Sums `data` over the tensor group. Products that are owed already are done while the network
-// works, when `meanwhile` says so (a full backward): they do not depend on the sum.
-inline void tensor_sum(const LayerContext& context, std::span<float> data,
-                       const std::function<void()>& meanwhile) {
+// The same in a backward pass. With `now`, what is owed already is written there while the network
+// works: it does not depend on the sum.
+inline void tensor_sum(const LayerContext& context, std::span<float> data, OwedGradients& owed,
+                       const GradientTarget* now) {
   const auto work = context.tensor->begin_all_reduce(data, ReduceOp::sum);
-  if (meanwhile) meanwhile();
+  if (now != nullptr) owed.settle(*now);
   work->wait();
 }
 

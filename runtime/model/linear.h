@@ -15,7 +15,7 @@ class Linear {
   Linear(const LayerContext& context, size_t weight_offset, std::optional<size_t> bias_offset,
          int out, int in)
       : device_(context.device),
-        weight_offset_(weight_offset),
+        gradient_offset_(weight_offset),
         bias_offset_(bias_offset),
         out_(out),
         in_(in),
@@ -24,6 +24,8 @@ class Linear {
   int out() const { return out_; }
   int in() const { return in_; }
   void changed() { weight_->changed(); }
+  // Where the gradient of a matrix goes that shares its weights, but not its gradient, with others.
+  void put_gradient_at(size_t offset) { gradient_offset_ = offset; }
 
   Activation forward(const Activation& x, int rows) const {
     auto y = device_->activation(static_cast<size_t>(rows) * out_);
@@ -35,21 +37,21 @@ class Linear {
     device_->linear_input_gradient(dx->data(), dy->data(), *weight_, rows);
     return dx;
   }
-  // Keeps dy and x until it has run. The layer must outlive it.
-  WeightWork weight_gradient(Activation dy, Activation x, int rows) const {
-    return {[this, dy = std::move(dy), x = std::move(x), rows](const GradientTarget& target) {
-      device_->linear_weight_gradient(target.gradients + weight_offset_, dy->data(), x->data(),
+  // Owes dw = dy^T * x and keeps dy and x until it is done. The layer must outlive it.
+  void owe_gradient(Activation dy, Activation x, int rows, OwedGradients& owed) const {
+    owed.add([this, dy = std::move(dy), x = std::move(x), rows](const GradientTarget& target) {
+      device_->linear_weight_gradient(target.gradients + gradient_offset_, dy->data(), x->data(),
                                       rows, out_, in_, target.accumulate);
       if (bias_offset_) {
         device_->bias_gradient(target.gradients + *bias_offset_, dy->data(), rows, out_,
                                target.accumulate);
       }
-    }};
+    });
   }
 
  private:
   Device* device_;
-  size_t weight_offset_;
+  size_t gradient_offset_;
   std::optional<size_t> bias_offset_;
   int out_;
   int in_;

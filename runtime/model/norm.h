@@ -38,25 +38,46 @@ class Norm {
     return y;
   }
 
-  // residual + the gradient through the norm; releases what was saved.
+  // residual + the gradient through the norm (`residual` may be null); releases what was saved. The
+  // gradients of the norm's own weights are a by-product of it: they wait in a row of their own.
   Activation backward(const Activation& dy, const float* residual, int rows, Saved& saved,
-                      const GradientTarget& target) const {
+                      OwedGradients& owed) const {
     auto dx = device_->activation(dy->size());
-    float* dgamma = target.gradients + weight_offset_;
+    Activation zeros;
+    if (residual == nullptr) {
+      zeros = device_->activation(dy->size());
+      device_->zero(zeros->data(), zeros->size());
+      residual = zeros->data();
+    }
+    const auto columns = static_cast<size_t>(columns_);
+    auto dweights = device_->activation(bias_offset_ ? 2 * columns : columns);
+    float* dgamma = dweights->data();
     if (bias_offset_) {
-      device_->layer_norm_backward(dx->data(), dgamma, target.gradients + *bias_offset_, dy->data(),
-                                   residual, saved.x->data(), saved.statistics->data(),
-                                   weights_ + weight_offset_, rows, columns_, target.accumulate);
+      device_->layer_norm_backward(dx->data(), dgamma, dgamma + columns, dy->data(), residual,
+                                   saved.x->data(), saved.statistics->data(),
+                                   weights_ + weight_offset_, rows, columns_, false);
     } else {
       device_->rms_norm_backward(dx->data(), dgamma, dy->data(), residual, saved.x->data(),
                                  saved.statistics->data(), weights_ + weight_offset_, rows,
-                                 columns_, target.accumulate);
+                                 columns_, false);
     }
     saved = {};
+    owed.add([this, dweights = std::move(dweights), columns](const GradientTarget& target) {
+      put(target, weight_offset_, dweights->data(), columns);
+      if (bias_offset_) put(target, *bias_offset_, dweights->data() + columns, columns);
+    });
     return dx;
   }
 
  private:
+  void put(const GradientTarget& target, size_t offset, const float* from, size_t count) const {
+    if (target.accumulate) {
+      device_->add(target.gradients + offset, from, count);
+    } else {
+      device_->copy(target.gradients + offset, from, count);
+    }
+  }
+
   Device* device_;
   const float* weights_;
   size_t weight_offset_;

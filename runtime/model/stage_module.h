@@ -16,6 +16,10 @@ namespace trireme {
 // One stage of the model on one tensor rank: its weights and the forward, input-gradient and
 // weight-gradient passes of any number of micro-batches in flight. Knows nothing of schedules,
 // pipelines or data replicas. Not thread-safe.
+//
+// Weights may change while micro-batches are in flight: each of them goes back with the weights
+// that it came with (weight stashing, Harlap et al. 2018). As many versions are kept as
+// micro-batches in flight use, and the newest; when none is in flight, an update happens in place.
 class StageModule {
  public:
   struct Setup {
@@ -31,9 +35,15 @@ class StageModule {
 
   const StageParameters& parameters() const { return parameters_; }
   const Stage& stage() const { return setup_.stage; }
-  float* weights() { return weights_.data(); }
-  // Call after weights() were written.
+  float* weights() { return current_->weights.data(); }
+  // Where the next weights are to be written; they begin as a copy of the present ones.
+  float* next_weights();
+  // Call after weights were written.
   void weights_changed();
+  int kept_versions() const { return static_cast<int>(versions_.size()); }
+  // How many updates the weights had seen, since this stage was made, that a micro-batch in flight
+  // uses, or the newest ones for any other.
+  int version(int micro_batch) const;
 
   // Floats of one activation between stages.
   size_t boundary_floats() const { return static_cast<size_t>(rows_) * setup_.model.hidden; }
@@ -41,22 +51,22 @@ class StageModule {
   // `tokens`: micro_batch * sequence inputs, needed with an embedding; `targets`: as many, needed
   // with a head; both host memory that must stay until the micro-batch's last pass. `input` is
   // empty for the first stage. Returns the output, or nothing from the last stage, whose losses are
-  // then in losses().
+  // then to be taken.
   Activation forward(int micro_batch, const Activation& input, std::span<const int32_t> tokens,
                      std::span<const int32_t> targets);
-  // Sum of the token losses of each sample of a micro-batch that went through forward().
-  std::vector<double> losses(int micro_batch) const { return losses_.at(micro_batch); }
-  void forget_losses() { losses_.clear(); }
-  // Drops what forward() kept, for a pass that has no backward.
-  void forget(int micro_batch) { in_flight_.erase(micro_batch); }
+  // The same for a micro-batch that never goes back: keeps nothing of it but its losses.
+  Activation evaluate(int micro_batch, const Activation& input, std::span<const int32_t> tokens,
+                      std::span<const int32_t> targets);
+  // Sum of the token losses of each sample of a micro-batch that went forward; they are then
+  // forgotten.
+  std::vector<double> take_losses(int micro_batch);
 
   // Told when the gradients of a unit (StageParameters) are complete for the micro-batch at hand.
   using UnitDone = std::function<void(int unit)>;
 
   // The gradient of the stage's input (empty for the first stage), given that of its output (empty
-  // for the last).
-  Activation backward_input(int micro_batch, const Activation& doutput,
-                            const GradientTarget& target);
+  // for the last). Afterwards only what backward_weight needs is still held.
+  Activation backward_input(int micro_batch, const Activation& doutput);
   // The weight gradients that backward_input left.
   void backward_weight(int micro_batch, const GradientTarget& target, const UnitDone& done);
   // Both, unit by unit.
@@ -64,7 +74,16 @@ class StageModule {
                       const UnitDone& done);
 
  private:
+  // The weights after some number of updates, and the layers that multiply with them.
+  struct Version {
+    int number = 0;
+    Buffer weights;
+    std::vector<DecoderLayer> layers;
+    std::optional<Norm> final_norm;
+    std::optional<Linear> head;
+  };
   struct InFlight {
+    Version* version = nullptr;
     std::span<const int32_t> tokens;
     std::span<const int32_t> targets;
     std::vector<DecoderLayer::Saved> layers;
@@ -72,14 +91,19 @@ class StageModule {
     Activation normed;
     Activation dlogits;
     Activation dembedded;
-    WeightWorkList head_owed;
+    OwedGradients head_owed;
   };
 
-  Activation pass_back(int micro_batch, const Activation& doutput, const GradientTarget& target,
-                       bool with_weights, const UnitDone& done);
-  Activation embed(std::span<const int32_t> tokens);
+  std::unique_ptr<Version> make_version() const;
+  void add_head(Version& version, const LayerContext& context) const;
+  bool in_use(const Version& version) const;
+  InFlight& in_flight(int micro_batch);
+  Activation pass_forward(InFlight& flight, int micro_batch, const Activation& input, bool keep);
+  Activation pass_back(InFlight& flight, const Activation& doutput, const GradientTarget* now,
+                       const UnitDone& done);
+  Activation embed(const InFlight& flight);
   void head_forward(const Activation& x, int micro_batch, InFlight& flight);
-  Activation head_backward(InFlight& flight, const GradientTarget& target, bool with_weights);
+  Activation head_backward(InFlight& flight, const GradientTarget* now);
   void embedding_gradient(InFlight& flight, const GradientTarget& target);
   int first_layer_unit() const { return setup_.stage.embedding ? 1 : 0; }
 
@@ -88,14 +112,11 @@ class StageModule {
   Setup setup_;
   int rows_;
   StageParameters parameters_;
-  Buffer weights_;
-  std::vector<DecoderLayer> layers_;
-  std::optional<Norm> final_norm_;
-  std::optional<Linear> head_;
-  size_t head_gradient_ = 0;  // where the gradient of the head's matrix goes
   Range vocabulary_;
   size_t token_table_ = 0;
   std::optional<size_t> position_table_;
+  std::vector<std::unique_ptr<Version>> versions_;
+  Version* current_ = nullptr;  // the newest
   std::map<int, InFlight> in_flight_;
   std::map<int, std::vector<double>> losses_;
 };

@@ -79,7 +79,8 @@ Range GradientSum::leaves_of(int replica) const {
 }
 
 int GradientSum::leaf_of(int micro_batch) const {
-  return leaves_of(setup_.replica).begin + (setup_.reduction == Reduction::fast ? 0 : micro_batch);
+  const int own = setup_.reduction == Reduction::fast ? 0 : micro_batch % setup_.micro_batches;
+  return leaves_of(setup_.replica).begin + own;
 }
 
 FlatRange GradientSum::share_of(const Bucket& bucket, int replica) const {
@@ -238,6 +239,7 @@ float* GradientSum::finish() {
 
 void GradientSum::reset() {
   for (auto& bucket : buckets_) bucket.leaves_left = leaves_per_replica();
+  leaves_.clear();  // a stage without parameters has no bucket that would take them
   result_.reset();
 }
 

@@ -51,14 +51,14 @@ class GradientSum {
               const Setup& setup);
 
   // Where the gradients of a micro-batch are written; `accumulates`: they must be added to what is
-  // there.
+  // there. Numbers count modulo Setup::micro_batches, so that a stream of them needs no renaming.
   float* target(int micro_batch);
   bool accumulates() const { return setup_.reduction == Reduction::fast; }
   // A unit's gradients of one micro-batch are complete.
   void unit_done(int micro_batch, int unit);
   // Finishes all sums. The gradients then lie at the offsets of StageParameters until `reset`.
   float* finish();
-  // Forgets this step's gradients.
+  // Forgets the gradients, for the next sum.
   void reset();
 
  private:

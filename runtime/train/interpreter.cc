@@ -2,6 +2,7 @@
 
 #include <fmt/format.h>
 #include <tuple>
+#include <utility>
 
 #include "runtime/comm/communicator.h"
 #include "topology/base/check.h"
@@ -32,8 +33,7 @@ Interpreter::Interpreter(Device& device, Transport& transport, Trace& trace, Sta
       transport_(transport),
       trace_(trace),
       status_(status),
-      setup_(std::move(setup)),
-      ops_(setup_.plan->schedule.ranks[setup_.pipeline_rank]) {}
+      setup_(std::move(setup)) {}
 
 Rank Interpreter::owner(int stage) const {
   return setup_.pipeline[setup_.plan->schedule.stages[stage].rank];
@@ -52,26 +52,28 @@ bool Interpreter::needs_message(const Op& op, Message& message) const {
   return op.kind != OpKind::backward_weight && op.stage < last;
 }
 
-void Interpreter::post_receives(size_t position) {
-  for (; posted_ < ops_.size() && posted_ <= position + kReceivesAhead; ++posted_) {
-    const Op& op = ops_[posted_];
-    Message message{};
-    if (!needs_message(op, message)) continue;
-    const int from = message.gradient ? op.stage + 1 : op.stage - 1;
-    if (is_local(from)) continue;
-    const StageModule& stage = *setup_.stages[setup_.plan->schedule.stages[op.stage].chunk];
-    Arriving arriving{device_.activation(stage.boundary_floats()), nullptr};
-    arriving.work = transport_.receive(
-        owner(from), message_tag(message.stage, message.micro_batch, message.gradient),
-        arriving.data->span());
-    arriving_.emplace(message, std::move(arriving));
-  }
+void Interpreter::post_receive(const Op& op) {
+  Message message{};
+  if (!needs_message(op, message)) return;
+  const int from = message.gradient ? op.stage + 1 : op.stage - 1;
+  if (is_local(from)) return;
+  const StageModule& stage = *setup_.stages[chunk_of(op.stage)];
+  Arriving arriving{device_.activation(stage.boundary_floats()), nullptr};
+  arriving.work = transport_.receive(
+      owner(from), message_tag(message.stage, message.micro_batch, message.gradient),
+      arriving.data->span());
+  arriving_.emplace(message, std::move(arriving));
+}
+
+Op Interpreter::planned(Op op) const {
+  op.micro_batch %= setup_.plan->schedule.micro_batches;
+  return op;
 }
 
 void Interpreter::note(const Op& op, StatusPage::Doing doing, int peer) {
   status_.op_kind = static_cast<int32_t>(op.kind);
   status_.stage = op.stage;
-  status_.micro_batch = op.micro_batch;
+  status_.micro_batch = planned(op).micro_batch;
   status_.peer = peer;
   status_.doing = static_cast<int32_t>(doing);
 }
@@ -90,7 +92,7 @@ Activation Interpreter::take(const Op& op) {
   note(op, StatusPage::Doing::receiving, owner(from).value);
   const double begin = Trace::now();
   found->second.work->wait();
-  trace_.add(Trace::Kind::receive, fmt::format("receive for {}", to_string(op)), begin,
+  trace_.add(Trace::Kind::receive, fmt::format("receive for {}", to_string(planned(op))), begin,
              Trace::now());
   Activation data = std::move(found->second.data);
   arriving_.erase(found);
@@ -107,49 +109,69 @@ void Interpreter::hand_over(Activation data, Message message, int to_stage) {
   transport_.send(owner(to_stage),
                   message_tag(message.stage, message.micro_batch, message.gradient), data->span(),
                   data);
-  trace_.add(
-      Trace::Kind::send,
-      fmt::format("send for {}{}{}", to_stage, message.gradient ? 'B' : 'F', message.micro_batch),
-      begin, Trace::now());
+  const Op served = planned({message.gradient ? OpKind::backward : OpKind::forward, false, to_stage,
+                             message.micro_batch});
+  trace_.add(Trace::Kind::send, fmt::format("send for {}", to_string(served)), begin, Trace::now());
 }
 
-void Interpreter::finish_gradient(const Op& op, Activation dinput) {
-  if (op.stage > 0)
-    hand_over(std::move(dinput), {op.stage - 1, op.micro_batch, true}, op.stage - 1);
-}
-
-void Interpreter::execute(const Op& op, const std::vector<MicroBatchTokens>& tokens) {
-  const int chunk = setup_.plan->schedule.stages[op.stage].chunk;
-  StageModule& stage = *setup_.stages[chunk];
-  GradientSum& sum = *setup_.gradients[chunk];
+Activation Interpreter::compute(const Op& op, const Activation& input,
+                                const MicroBatchTokens& tokens) {
+  StageModule& stage = *setup_.stages[chunk_of(op.stage)];
+  GradientSum& sum = *setup_.gradients[chunk_of(op.stage)];
   const int m = op.micro_batch;
-  Activation input = take(op);
-  note(op, StatusPage::Doing::op, -1);
-  const double begin = Trace::now();
-  Activation output;
-  if (op.kind == OpKind::forward) {
-    output = stage.forward(m, input, tokens[m].inputs, tokens[m].targets);
-  } else {
-    const GradientTarget target{sum.target(m), sum.accumulates()};
-    const auto done = [&](int unit) { sum.unit_done(m, unit); };
-    if (op.kind == OpKind::backward) output = stage.backward(m, input, target, done);
-    if (op.kind == OpKind::backward_input) output = stage.backward_input(m, input, target);
-    if (op.kind == OpKind::backward_weight) stage.backward_weight(m, target, done);
+  const auto target = [&] { return GradientTarget{sum.target(m), sum.accumulates()}; };
+  const auto done = [&](int unit) { sum.unit_done(m, unit); };
+  switch (op.kind) {
+    case OpKind::forward:
+      return setup_.evaluates ? stage.evaluate(m, input, tokens.inputs, tokens.targets)
+                              : stage.forward(m, input, tokens.inputs, tokens.targets);
+    case OpKind::backward:
+      return stage.backward(m, input, target(), done);
+    case OpKind::backward_input:
+      return stage.backward_input(m, input);
+    case OpKind::backward_weight:
+      stage.backward_weight(m, target(), done);
   }
-  device_.synchronize();
-  trace_.add_op(op, begin, Trace::now());
-  if (op.kind == OpKind::forward) {
-    if (output != nullptr) hand_over(std::move(output), {op.stage + 1, m, false}, op.stage + 1);
-  } else if (op.kind != OpKind::backward_weight) {
-    finish_gradient(op, std::move(output));
-  }
+  return nullptr;
 }
 
-void Interpreter::run(const std::vector<MicroBatchTokens>& tokens) {
-  posted_ = 0;
-  for (size_t position = 0; position < ops_.size(); ++position) {
-    post_receives(position);
-    execute(ops_[position], tokens);
+void Interpreter::execute(const Op& op, Activation input, const MicroBatchTokens& tokens) {
+  const int m = op.micro_batch;
+  note(op, StatusPage::Doing::op, -1);
+  std::optional<int> version;
+  if (setup_.plan->schedule.asynchronous) version = setup_.stages[chunk_of(op.stage)]->version(m);
+  const double begin = Trace::now();
+  Activation output = compute(op, input, tokens);
+  input.reset();
+  device_.synchronize();
+  trace_.add_op(planned(op), version, begin, Trace::now());
+  if (output != nullptr) {
+    const bool gradient = op.kind != OpKind::forward;
+    const int to_stage = gradient ? op.stage - 1 : op.stage + 1;
+    hand_over(std::move(output), {to_stage, m, gradient}, to_stage);
+  }
+  const bool complete = op.kind == OpKind::backward || op.kind == OpKind::backward_weight;
+  if (complete && setup_.gradients_done) setup_.gradients_done(chunk_of(op.stage), m);
+}
+
+void Interpreter::run(const std::vector<Op>& ops, const std::vector<MicroBatchTokens>& tokens) {
+  size_t posted = 0;
+  for (size_t position = 0; position < ops.size();) {
+    for (; posted < ops.size() && posted <= position + kReceivesAhead; ++posted)
+      post_receive(ops[posted]);
+    const Op& first = ops[position++];
+    Activation input = take(first);
+    if (!first.overlaps_next) {
+      execute(first, std::move(input), tokens[first.micro_batch]);
+      continue;
+    }
+    const Op& second = ops[position++];
+    Activation second_input = take(second);
+    const double begin = Trace::now();
+    execute(first, std::move(input), tokens[first.micro_batch]);
+    execute(second, std::move(second_input), tokens[second.micro_batch]);
+    const auto name = fmt::format("({};{})", to_string(planned(first)), to_string(planned(second)));
+    trace_.add(Trace::Kind::pair, name, begin, Trace::now());
   }
   status_.doing = static_cast<int32_t>(StatusPage::Doing::idle);
 }

@@ -13,6 +13,8 @@ const char* category_of(Trace::Kind kind) {
   switch (kind) {
     case Trace::Kind::op:
       return "op";
+    case Trace::Kind::pair:
+      return "pair";
     case Trace::Kind::send:
       return "send";
     case Trace::Kind::receive:
@@ -49,14 +51,23 @@ void Trace::begin_step(int step) {
   last_end_ = 0;
 }
 
-void Trace::add_op(const Op& op, double begin, double end) {
+void Trace::add_op(const Op& op, std::optional<int> version, double begin, double end) {
   if (!any_) first_begin_ = begin;
   any_ = true;
   busy_ += end - begin;
   last_end_ = end;
-  append(to_string(op), "op", begin, end,
-         fmt::format(R"(,"kind":"{}","stage":{},"micro_batch":{})", letter_of(op.kind), op.stage,
-                     op.micro_batch));
+  auto arguments = fmt::format(R"(,"kind":"{}","stage":{},"micro_batch":{})", letter_of(op.kind),
+                               op.stage, op.micro_batch);
+  if (version) arguments += fmt::format(R"(,"version":{})", *version);
+  append(to_string(op), "op", begin, end, arguments);
+}
+
+void Trace::add_peak(size_t bytes) {
+  if (path_.empty()) return;
+  if (!pending_.empty()) pending_ += ",\n";
+  pending_ += fmt::format(
+      R"({{"ph":"C","pid":0,"tid":{},"name":"peak memory","id":{},"ts":{:.3f},"args":{{"bytes":{}}}}})",
+      rank_, rank_, now() * 1e6, bytes);
 }
 
 void Trace::add(Kind kind, const std::string& name, double begin, double end) {

@@ -1,6 +1,8 @@
 #pragma once
 
+#include <cstddef>
 #include <cstdint>
+#include <optional>
 #include <string>
 #include <vector>
 
@@ -12,7 +14,7 @@ namespace trireme {
 // machine's monotonic clock. Kept in memory and written at the end of each step. Not thread-safe.
 class Trace {
  public:
-  enum class Kind { op, send, receive, reduce, optimizer, checkpoint };
+  enum class Kind { op, pair, send, receive, reduce, optimizer, checkpoint };
 
   static double now();
 
@@ -21,8 +23,11 @@ class Trace {
   Trace(std::string path, int rank, const std::string& rank_name);
 
   void begin_step(int step);
-  void add_op(const Op& op, double begin, double end);
+  // `version`: how many updates the op's weights had seen, where that differs from op to op.
+  void add_op(const Op& op, std::optional<int> version, double begin, double end);
   void add(Kind kind, const std::string& name, double begin, double end);
+  // The most bytes of device memory this rank has held so far, as a counter.
+  void add_peak(size_t bytes);
   void end_step();
 
   // Of the current step: seconds in ops, and from the first op's begin to the last op's end.

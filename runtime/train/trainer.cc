@@ -8,6 +8,8 @@
 #include "runtime/checkpoint/checkpoint.h"
 #include "runtime/checkpoint/model_files.h"
 #include "runtime/train/learning_rate.h"
+#include "runtime/train/stream.h"
+#include "runtime/train/tied_embeddings.h"
 #include "topology/base/check.h"
 
 namespace trireme {
@@ -42,7 +44,28 @@ std::vector<double> gather_doubles(Communicator& group, const std::vector<double
   return all;
 }
 
+// The bits of two sums agree only if everybody adds in the same order: parameter by parameter,
+// member by member.
+double norm_of(const std::vector<double>& squares, size_t parameters, size_t stride) {
+  double sum = 0;
+  for (size_t i = 0; i < parameters; ++i) {
+    for (size_t at = i; at < squares.size(); at += stride) sum += squares[at];
+  }
+  return std::sqrt(sum);
+}
+
 }  // namespace
+
+StepKind step_kind(const Schedule& schedule) {
+  if (schedule.asynchronous) return StepKind::asynchronous;
+  const auto goes_back = [](const Op& op) { return op.kind != OpKind::forward; };
+  const auto trains = [&](const auto& row) {
+    return std::any_of(row.begin(), row.end(), goes_back);
+  };
+  const auto& rows = schedule.ranks;
+  return std::any_of(rows.begin(), rows.end(), trains) ? StepKind::synchronous
+                                                       : StepKind::evaluation;
+}
 
 struct Trainer::StageState {
   StageState(Device& device, Communicator& tensor_group, const StageModule::Setup& setup)
@@ -75,7 +98,8 @@ Trainer::Trainer(const Plan& plan, Rank rank, Device& device, Transport& transpo
       data_group_(
           make_message_communicator(transport, data_group(plan.layout, rank), kDataChannel)),
       model_group_(
-          make_message_communicator(transport, model_ranks(plan.layout, at_.data), kModelChannel)) {
+          make_message_communicator(transport, model_ranks(plan.layout, at_.data), kModelChannel)),
+      kind_(step_kind(plan.schedule)) {
   status_.doing = static_cast<int32_t>(StatusPage::Doing::loading);
   for (const auto& spec : all_parameters(plan.job.model)) parameter_order_.push_back(spec.name);
   build_stages();
@@ -93,8 +117,20 @@ Trainer::~Trainer() = default;
 void Trainer::build_stages() {
   const Layout& layout = plan_.layout;
   const Training& training = plan_.job.training;
-  const double tokens = static_cast<double>(training.global_batch) * plan_.job.model.sequence;
-  Interpreter::Setup interpreter{&plan_, at_.pipeline, pipeline_group(layout, rank_), {}, {}};
+  const bool stream = kind_ == StepKind::asynchronous;
+  const int batch = stream ? layout.data * layout.micro_batch : training.global_batch;
+  const double tokens = static_cast<double>(batch) * plan_.job.model.sequence;
+  tokens_.resize(stream ? 2 * layout.micro_batches : layout.micro_batches);
+  Interpreter::Setup interpreter;
+  interpreter.plan = &plan_;
+  interpreter.pipeline_rank = at_.pipeline;
+  interpreter.pipeline = pipeline_group(layout, rank_);
+  interpreter.evaluates = kind_ == StepKind::evaluation;
+  if (stream) {
+    interpreter.gradients_done = [this](int chunk, int micro_batch) {
+      update_in_stream(chunk, micro_batch);
+    };
+  }
   for (int chunk = 0; chunk < layout.chunks; ++chunk) {
     const StagePlace place{at_.pipeline, chunk};
     const auto found = std::find(plan_.schedule.stages.begin(), plan_.schedule.stages.end(), place);
@@ -106,12 +142,13 @@ void Trainer::build_stages() {
     setup.tensor = layout.tensor;
     setup.tensor_index = at_.tensor;
     setup.micro_batch = layout.micro_batch;
-    setup.reuse_weights = layout.micro_batches * layout.data >= kReuseFromMicroBatches;
+    // Each version of a stream's weights multiplies forward once and back once.
+    setup.reuse_weights = !stream && layout.micro_batches * layout.data >= kReuseFromMicroBatches;
     setup.loss_scale = static_cast<float>(1.0 / tokens);
     auto state = std::make_unique<StageState>(device_, *tensor_group_, setup);
     state->sum = std::make_unique<GradientSum>(
         device_, transport_, state->module.parameters(),
-        GradientSum::Setup{training.reduction, layout.micro_batches, at_.data,
+        GradientSum::Setup{training.reduction, stream ? 1 : layout.micro_batches, at_.data,
                            data_group(layout, rank_), index, kBucketFloats});
     interpreter.stages.push_back(&state->module);
     interpreter.gradients.push_back(state->sum.get());
@@ -156,45 +193,61 @@ void Trainer::load_checkpoint(const std::string& directory) {
 }
 
 // Replica d trains on the samples [d*m*b, (d+1)*m*b) of the step's global batch, micro-batch by
-// micro-batch.
-std::vector<MicroBatchTokens> Trainer::tokens_of_step() const {
+// micro-batch. A stream numbers those of odd steps from m on (stream.h).
+void Trainer::load_tokens(int step) {
   const Layout& layout = plan_.layout;
   const auto sequence = static_cast<size_t>(plan_.job.model.sequence);
-  std::vector<MicroBatchTokens> all(layout.micro_batches);
+  const int first = kind_ == StepKind::asynchronous ? step % 2 * layout.micro_batches : 0;
   for (int m = 0; m < layout.micro_batches; ++m) {
-    all[m].inputs.resize(layout.micro_batch * sequence);
-    all[m].targets.resize(layout.micro_batch * sequence);
+    MicroBatchTokens& tokens = tokens_[first + m];
+    tokens.inputs.resize(layout.micro_batch * sequence);
+    tokens.targets.resize(layout.micro_batch * sequence);
     for (int b = 0; b < layout.micro_batch; ++b) {
       const int sample = (at_.data * layout.micro_batches + m) * layout.micro_batch + b;
       const uint64_t number =
-          static_cast<uint64_t>(step_) * plan_.job.training.global_batch + sample;
-      data_.sample(number, all[m].inputs.data() + b * sequence,
-                   all[m].targets.data() + b * sequence);
+          static_cast<uint64_t>(step) * plan_.job.training.global_batch + sample;
+      data_.sample(number, tokens.inputs.data() + b * sequence,
+                   tokens.targets.data() + b * sequence);
     }
   }
-  return all;
+}
+
+std::vector<Op> Trainer::ops_of_step(bool drain) const {
+  const auto& row = plan_.schedule.ranks[at_.pipeline];
+  if (kind_ != StepKind::asynchronous) return row;
+  return step_of_stream(row, plan_.layout.micro_batches, step_, filled_, drain);
+}
+
+bool Trainer::must_drain() const {
+  const int next = step_ + 1;
+  const int every = plan_.job.checkpoint.every;
+  return stopping_ || next >= plan_.job.training.steps || (every > 0 && next % every == 0);
 }
 
 StepReport Trainer::step(bool stop) {
   StepReport report;
   report.step = step_;
-  report.learning_rate = learning_rate(plan_.job.training, step_);
   status_.step = step_;
   const double begin = Trace::now();
+  const bool drain = kind_ != StepKind::asynchronous || must_drain();
+  if (!filled_) load_tokens(step_);
+  if (!drain) load_tokens(step_ + 1);
   for (auto& stage : stages_) {
     stage->sum->reset();
     stage->gradients = nullptr;
   }
-  const auto tokens = tokens_of_step();
   trace_.begin_step(step_);
-  interpreter_->run(tokens);
+  interpreter_->run(ops_of_step(drain), tokens_);
+  filled_ = !drain;
   report.busy_seconds = trace_.busy();
   report.window_seconds = trace_.window();
-  reduce_gradients();
+  if (kind_ == StepKind::synchronous) reduce_gradients();
   agree(report, stop);
-  update_weights(report);
+  if (kind_ == StepKind::synchronous) update_at_end(report);
   report.seconds = Trace::now() - begin;
+  trace_.add_peak(device_.peak_bytes());
   trace_.end_step();
+  status_.doing = static_cast<int32_t>(StatusPage::Doing::idle);
   ++step_;
   return report;
 }
@@ -205,69 +258,50 @@ void Trainer::reduce_gradients() {
   // Last stage first, as its gradients are complete first.
   for (auto stage = stages_.rbegin(); stage != stages_.rend(); ++stage)
     (*stage)->gradients = (*stage)->sum->finish();
-  sum_tied_embeddings();
+  sum_tied();
   trace_.add(Trace::Kind::reduce, "reduce gradients", begin, Trace::now());
 }
 
-// A tied embedding has two gradients, one from the first stage and one from the last. Both owners
-// take their sum.
-void Trainer::sum_tied_embeddings() {
+void Trainer::sum_tied() {
   if (!plan_.job.model.tied_embeddings || options_.mutations.skip_tied_embedding_sum) return;
-  StageState* first = stages_.front()->module.stage().embedding ? stages_.front().get() : nullptr;
-  StageState* last = nullptr;
+  std::optional<StageGradients> first;
+  std::optional<StageGradients> last;
   for (auto& stage : stages_) {
-    if (stage->module.stage().embedding) first = stage.get();
-    if (stage->module.stage().head) last = stage.get();
+    const StageGradients own{&stage->module.parameters(), stage->gradients};
+    if (stage->module.stage().embedding) first = own;
+    if (stage->module.stage().head) last = own;
   }
-  const char* name = "embedding.tokens";
-  const auto place_of = [name](StageState& state) {
-    const auto& spec = state.module.parameters().find(name);
-    return std::pair(state.gradients + spec.offset, spec.local_count());
-  };
-  if (first != nullptr && first == last) {
-    const auto [own, count] = place_of(*first);
-    device_.add(own, first->gradients + first->module.parameters().tied_gradient, count);
-  } else if (first != nullptr && last != nullptr) {
-    const auto [embedding, count] = place_of(*first);
-    const auto head = place_of(*last).first;
-    device_.add(embedding, head, count);
-    device_.copy(head, embedding, count);
-  } else if (first != nullptr || last != nullptr) {
-    const auto& other =
-        first != nullptr ? plan_.schedule.stages.back() : plan_.schedule.stages.front();
-    const auto [own, count] = place_of(first != nullptr ? *first : *last);
-    exchange_tied(own, rank_at(plan_.layout, {at_.tensor, at_.data, other.rank}), count);
-  }
+  const auto& places = plan_.schedule.stages;
+  const int other = first ? places.back().rank : places.front().rank;
+  sum_tied_embeddings(device_, transport_, first, last,
+                      rank_at(plan_.layout, {at_.tensor, at_.data, other}));
 }
 
-void Trainer::exchange_tied(float* own, Rank other, size_t count) {
-  if (count == 0) return;
-  const uint64_t tag = make_tag(TagSpace::tied, 0);
-  const auto received = device_.allocate(count);
-  const auto sent = device_.activation(count);
-  device_.copy(sent->data(), own, count);
-  const auto arriving = transport_.receive(other, tag, received.span());
-  transport_.send(other, tag, sent->span(), sent);
-  arriving->wait();
-  device_.add(own, received.data(), count);
+// Sum of squares of each parameter's gradient as far as this rank answers for it: of a sharded one
+// its shard, of a replicated one everything on the first tensor rank and nothing on the others, of
+// a tied copy nothing.
+std::vector<double> Trainer::square_norms(const StageState& stage) const {
+  std::vector<double> squares;
+  for (const auto& spec : stage.module.parameters().specs) {
+    const bool counted_elsewhere = spec.sharding == Sharding::replicated && at_.tensor != 0 &&
+                                   !options_.mutations.count_replicated_norms_on_every_tensor_rank;
+    squares.push_back(
+        spec.tied_copy || counted_elsewhere
+            ? 0
+            : device_.squared_norm(stage.gradients + spec.offset, spec.local_count()));
+  }
+  return squares;
 }
 
-// Sum of squares of each parameter's gradient as far as this rank answers for it, in canonical
-// order: of a sharded one its shard, of a replicated one everything on the first tensor rank and
-// nothing on the others, of a tied copy nothing.
+// Of all stages of this rank, in the order of the whole model's parameters.
 std::vector<double> Trainer::local_square_norms() const {
   std::map<std::string, size_t> slot;
   for (size_t i = 0; i < parameter_order_.size(); ++i) slot[parameter_order_[i]] = i;
   std::vector<double> squares(parameter_order_.size());
   for (const auto& stage : stages_) {
-    for (const auto& spec : stage->module.parameters().specs) {
-      const bool counted_elsewhere =
-          spec.sharding == Sharding::replicated && at_.tensor != 0 &&
-          !options_.mutations.count_replicated_norms_on_every_tensor_rank;
-      if (spec.tied_copy || counted_elsewhere) continue;
-      squares[slot.at(spec.name)] =
-          device_.squared_norm(stage->gradients + spec.offset, spec.local_count());
-    }
+    const auto& specs = stage->module.parameters().specs;
+    const auto own = square_norms(*stage);
+    for (size_t i = 0; i < specs.size(); ++i) squares[slot.at(specs[i].name)] += own[i];
   }
   return squares;
 }
@@ -275,13 +309,13 @@ std::vector<double> Trainer::local_square_norms() const {
 // The mean loss over the global batch on ranks that hold the head; samples are added in their
 // global order.
 double Trainer::local_loss() {
+  const int first = kind_ == StepKind::asynchronous ? step_ % 2 * plan_.layout.micro_batches : 0;
   for (auto& stage : stages_) {
     if (!stage->module.stage().head) continue;
     std::vector<double> mine;
     for (int m = 0; m < plan_.layout.micro_batches; ++m) {
-      for (const double loss : stage->module.losses(m)) mine.push_back(loss);
+      for (const double loss : stage->module.take_losses(first + m)) mine.push_back(loss);
     }
-    stage->module.forget_losses();
     double total = 0;
     for (const double loss : gather_doubles(*data_group_, mine)) total += loss;
     return total /
@@ -290,56 +324,80 @@ double Trainer::local_loss() {
   return 0;
 }
 
-// Loss, gradient norm and the wish to stop become the same on every rank.
+// Loss, gradient norm and the wish to stop become the same on every rank. A stream that is not
+// drained cannot stop here: it stops one step later.
 void Trainer::agree(StepReport& report, bool stop) {
-  auto mine = local_square_norms();
+  std::vector<double> mine;
+  if (kind_ == StepKind::synchronous) mine = local_square_norms();
   const size_t parameters = mine.size();
   mine.push_back(local_loss());
   const auto all = gather_doubles(*model_group_, mine);
   const int last = plan_.schedule.stages.back().rank;
   report.loss = all[(last * plan_.layout.tensor + 1) * mine.size() - 1];
-  double squares = 0;
-  for (size_t i = 0; i < parameters; ++i) {
-    for (int member = 0; member < model_group_->size(); ++member)
-      squares += all[member * mine.size() + i];
-  }
-  report.grad_norm = std::sqrt(squares);
+  if (kind_ == StepKind::synchronous) report.grad_norm = norm_of(all, parameters, mine.size());
+  if (kind_ != StepKind::evaluation)
+    report.learning_rate = learning_rate(plan_.job.training, step_);
   // Every replica's first rank knows what its replica was told; one small sum over the replicas
   // makes it common.
   float wish = stop ? 1 : 0;
   model_group_->all_reduce({&wish, 1}, ReduceOp::maximum);
   data_group_->all_reduce({&wish, 1}, ReduceOp::maximum);
-  report.stop = wish > 0;
+  stopping_ = stopping_ || wish > 0;
+  report.stop = stopping_ && !filled_;
 }
 
-void Trainer::update_weights(const StepReport& report) {
+void Trainer::update_at_end(const StepReport& report) {
   status_.doing = static_cast<int32_t>(StatusPage::Doing::optimizer);
   const double begin = Trace::now();
+  for (auto& stage : stages_) update(*stage, step_ + 1, *report.grad_norm);
+  trace_.add(Trace::Kind::optimizer, "AdamW", begin, Trace::now());
+}
+
+// The norm of all gradients is not known before the whole pipeline has gone back, so a stage clips
+// by its own.
+void Trainer::update_in_stream(int chunk, int micro_batch) {
+  status_.doing = static_cast<int32_t>(StatusPage::Doing::optimizer);
+  StageState& stage = *stages_[chunk];
+  const int m = plan_.layout.micro_batches;
+  const double begin = Trace::now();
+  stage.gradients = stage.sum->finish();
+  sum_tied();
+  double norm = 0;
+  if (plan_.job.training.clip_grad > 0) {
+    const auto mine = square_norms(stage);
+    norm = norm_of(gather_doubles(*tensor_group_, mine), mine.size(), mine.size());
+  }
+  update(stage, step_ * m + micro_batch % m + 1, norm);
+  stage.sum->reset();
+  trace_.add(Trace::Kind::optimizer, "AdamW", begin, Trace::now());
+}
+
+// `count`: updates so far, this one included.
+void Trainer::update(StageState& stage, int count, double norm) {
   const Training& training = plan_.job.training;
   AdamW settings;
-  settings.learning_rate = static_cast<float>(report.learning_rate);
+  settings.learning_rate = static_cast<float>(learning_rate(training, step_));
   settings.beta1 = static_cast<float>(training.beta1);
   settings.beta2 = static_cast<float>(training.beta2);
   settings.epsilon = static_cast<float>(training.epsilon);
-  settings.step = step_ + 1;
+  settings.step = count;
   if (training.clip_grad > 0) {
     settings.gradient_scale =
-        static_cast<float>(std::fmin(1.0, training.clip_grad / (report.grad_norm + 1e-6)));
+        static_cast<float>(std::fmin(1.0, training.clip_grad / (norm + 1e-6)));
   }
-  for (auto& stage : stages_) {
-    for (const auto& spec : stage->module.parameters().specs) {
-      settings.weight_decay = spec.decays ? static_cast<float>(training.weight_decay) : 0.0F;
-      device_.adamw(stage->module.weights() + spec.offset, stage->momentum.data() + spec.offset,
-                    stage->variance.data() + spec.offset, stage->gradients + spec.offset,
-                    spec.local_count(), settings);
-    }
-    stage->module.weights_changed();
+  float* weights = stage.module.next_weights();
+  for (const auto& spec : stage.module.parameters().specs) {
+    settings.weight_decay = spec.decays ? static_cast<float>(training.weight_decay) : 0.0F;
+    device_.adamw(weights + spec.offset, stage.momentum.data() + spec.offset,
+                  stage.variance.data() + spec.offset, stage.gradients + spec.offset,
+                  spec.local_count(), settings);
   }
-  trace_.add(Trace::Kind::optimizer, "AdamW", begin, Trace::now());
-  status_.doing = static_cast<int32_t>(StatusPage::Doing::idle);
+  stage.module.weights_changed();
 }
 
 std::optional<std::string> Trainer::save(const RunDirectory& run) {
+  if (kind_ == StepKind::evaluation) return std::nullopt;
+  TRIREME_CHECK(!filled_);
   status_.doing = static_cast<int32_t>(StatusPage::Doing::saving);
   std::vector<trireme::StageState> states;
   for (auto& stage : stages_) {

@@ -2,6 +2,7 @@
 
 #include <functional>
 #include <memory>
+#include <optional>
 #include <string>
 #include <vector>
 
@@ -21,18 +22,31 @@ struct Mutations {
 };
 
 struct StepReport {
-  int step = 0;          // from 0
-  double loss = 0;       // mean over all tokens of the global batch
-  double grad_norm = 0;  // before clipping
-  double learning_rate = 0;
+  int step = 0;                         // from 0
+  double loss = 0;                      // mean over all tokens of the global batch
+  std::optional<double> grad_norm;      // before clipping; only where one update ends the step
+  std::optional<double> learning_rate;  // none where nothing is updated
   double seconds = 0;
   double busy_seconds = 0;    // this rank, in ops
   double window_seconds = 0;  // this rank, first op's begin to last op's end
   bool stop = false;          // some rank was asked to stop
 };
 
+// What a schedule makes of a step.
+enum class StepKind {
+  synchronous,   // all backwards, then one update
+  asynchronous,  // an update after every backward (Schedule::asynchronous)
+  evaluation     // forwards alone: losses, and no weight changes
+};
+StepKind step_kind(const Schedule& schedule);
+
 // One rank of a training run: everything between a Plan and its numbers. All ranks construct it and
 // call its functions together. Device and transport must outlive it. Not thread-safe.
+//
+// An asynchronous run is one stream of micro-batches: each is a batch of its own for the optimizer,
+// each stage updates its own weights after each of its backwards and clips by the norm of its own
+// gradient, and the forwards that begin the next step have already run when a step ends. The stream
+// is drained before each checkpoint, at the end, and one step after somebody asked to stop.
 class Trainer {
  public:
   struct Options {
@@ -49,7 +63,8 @@ class Trainer {
   // One step; the same report on every rank, but for this rank's own seconds. `stop`: this rank was
   // asked to stop.
   StepReport step(bool stop);
-  // See save_checkpoint.
+  // See save_checkpoint. Nothing is written after an evaluation. An asynchronous run saves where it
+  // was drained.
   std::optional<std::string> save(const RunDirectory& run);
 
   // For tests: this rank's stages with their weights, and the gradients of the last step as the
@@ -66,14 +81,18 @@ class Trainer {
   void build_stages();
   void load_weights();
   void load_checkpoint(const std::string& directory);
-  std::vector<MicroBatchTokens> tokens_of_step() const;
+  std::vector<Op> ops_of_step(bool drain) const;
+  bool must_drain() const;
+  void load_tokens(int step);
   void reduce_gradients();
-  void sum_tied_embeddings();
-  void exchange_tied(float* own, Rank other, size_t count);
+  void sum_tied();
+  std::vector<double> square_norms(const StageState& stage) const;
   std::vector<double> local_square_norms() const;
   double local_loss();
   void agree(StepReport& report, bool stop);
-  void update_weights(const StepReport& report);
+  void update_at_end(const StepReport& report);
+  void update_in_stream(int chunk, int micro_batch);
+  void update(StageState& stage, int count, double norm);
 
   const Plan& plan_;
   Rank rank_;
@@ -90,7 +109,11 @@ class Trainer {
   std::vector<std::unique_ptr<StageState>> stages_;  // by chunk
   std::unique_ptr<Interpreter> interpreter_;
   std::vector<std::string> parameter_order_;
+  std::vector<MicroBatchTokens> tokens_;  // of this step; of a stream, of the next one as well
+  StepKind kind_;
   int step_ = 0;
+  bool filled_ = false;    // micro-batches of the step to come are in flight
+  bool stopping_ = false;  // somebody wished it while the stream could not be stopped any more
 };
 
 }  // namespace trireme

@@ -68,10 +68,10 @@ void follows_pytorch(const std::string& name, const Degrees& degrees) {
   double worst = 0;
   for (const auto& step : expected.at("float64").at("steps")) {
     const auto& report = run.reports.at(step.at("step").get<size_t>());
-    EXPECT_DOUBLE_EQ(report.learning_rate, step.at("learning_rate").get<double>());
+    EXPECT_DOUBLE_EQ(report.learning_rate.value(), step.at("learning_rate").get<double>());
     for (const auto& [found, wanted] :
          {std::pair(report.loss, step.at("loss").get<double>()),
-          std::pair(report.grad_norm, step.at("grad_norm").get<double>())}) {
+          std::pair(report.grad_norm.value(), step.at("grad_norm").get<double>())}) {
       worst = std::max(worst, std::abs(found / wanted - 1));
       EXPECT_LE(std::abs(found / wanted - 1), 1e-5)
           << name << " step " << report.step << ": " << found << " for " << wanted;
