@@ -1,6 +1,7 @@
 #include "tests/runtime/support.h"
 
 #include <fmt/format.h>
+#include <gtest/gtest.h>
 #include <cmath>
 #include <cstdlib>
 #include <exception>
@@ -8,6 +9,7 @@
 #include <mutex>
 #include <thread>
 
+#include "planner/plan/plan_check.h"
 #include "planner/schedules/schedules.h"
 #include "runtime/comm/memory_transport.h"
 #include "topology/base/check.h"
@@ -80,12 +82,17 @@ class Collector {
   RunResult& result_;
 };
 
+std::string trace_path(const RunOptions& options, Rank rank) {
+  if (options.trace_directory.empty()) return "";
+  return fmt::format("{}/rank-{}.json", options.trace_directory, rank.value);
+}
+
 void run_rank(const Plan& plan, Rank rank, Transport& transport, const RunOptions& options,
               Collector& collector, RunResult& result) {
   const auto device = make_cpu_device(options.threads);
   StatusPage status;
   Trainer trainer(plan, rank, *device, transport, status,
-                  {"", options.checkpoint_path, options.mutations});
+                  {trace_path(options, rank), options.checkpoint_path, options.mutations});
   const int last = options.until_step < 0 ? plan.job.training.steps : options.until_step;
   const int first = trainer.next_step();
   while (trainer.next_step() < last) {
@@ -123,6 +130,15 @@ std::string to_string(const Degrees& d) {
 }
 
 Plan plan_for(const Job& job, const Degrees& degrees) {
+  ScheduleRequest request;
+  request.name = degrees.schedule;
+  request.pipeline = degrees.pipeline;
+  request.chunks = degrees.chunks;
+  request.micro_batches = job.training.global_batch / (degrees.data * degrees.micro_batch);
+  return plan_for(job, degrees, make_schedule(request));
+}
+
+Plan plan_for(const Job& job, const Degrees& degrees, Schedule schedule) {
   Plan plan;
   plan.cluster = "test";
   plan.device = "cpu";
@@ -132,28 +148,46 @@ Plan plan_for(const Job& job, const Degrees& degrees) {
   layout.pipeline = degrees.pipeline;
   layout.data = degrees.data;
   layout.chunks = degrees.chunks;
-  layout.schedule = degrees.schedule;
+  layout.schedule = schedule.name;
   layout.micro_batch = degrees.micro_batch;
   layout.micro_batches = job.training.global_batch / (degrees.data * degrees.micro_batch);
-  TRIREME_CHECK(layout.micro_batches * degrees.data * degrees.micro_batch ==
-                job.training.global_batch);
-  ScheduleRequest request;
-  request.name = degrees.schedule;
-  request.pipeline = degrees.pipeline;
-  request.chunks = degrees.chunks;
-  request.micro_batches = layout.micro_batches;
-  plan.schedule = make_schedule(request);
-  const int stages = layout.stages();
-  for (int s = 0; s < stages; ++s) {
-    const Range layers = split_evenly(job.model.layers, stages, s);
-    plan.stages.push_back({plan.schedule.stages[s].rank, plan.schedule.stages[s].chunk,
-                           layers.begin, layers.size(), s == 0, s == stages - 1});
-  }
+  plan.schedule = std::move(schedule);
+  std::vector<int> layers;
+  for (int s = 0; s < layout.stages(); ++s)
+    layers.push_back(split_evenly(job.model.layers, layout.stages(), s).size());
+  cut(plan, layers);
   for (int r = 0; r < layout.ranks(); ++r) plan.placement.push_back({"localhost", r});
   return plan;
 }
 
+void cut(Plan& plan, const std::vector<int>& layers) {
+  plan.stages.clear();
+  int next = 0;
+  for (size_t s = 0; s < layers.size(); ++s) {
+    const StagePlace place = plan.schedule.stages[s];
+    plan.stages.push_back(
+        {place.rank, place.chunk, next, layers[s], s == 0, s + 1 == layers.size()});
+    next += layers[s];
+  }
+}
+
+void expect_same_bits(const RunResult& run, const RunResult& reference, const std::string& what) {
+  ASSERT_EQ(run.reports.size(), reference.reports.size());
+  for (size_t i = 0; i < run.reports.size(); ++i) {
+    EXPECT_EQ(run.reports[i].loss, reference.reports[i].loss) << what << ", loss of step " << i;
+    EXPECT_EQ(run.reports[i].grad_norm, reference.reports[i].grad_norm)
+        << what << ", gradient norm of step " << i;
+  }
+  for (const auto& [name, values] : reference.weights) {
+    const auto found = run.weights.find(name);
+    ASSERT_NE(found, run.weights.end()) << what << " lacks " << name;
+    EXPECT_TRUE(found->second == values) << what << ": " << name << " differs";
+  }
+}
+
 RunResult run_in_memory(const Plan& plan, const RunOptions& options) {
+  const auto fault = find_fault(plan);
+  if (fault) throw Error(ErrorKind::bad_input, fault->key + ": " + fault->found_and_expected);
   const int ranks = plan.layout.ranks();
   MemoryWorld world(ranks);
   RunResult result;

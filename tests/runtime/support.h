@@ -26,6 +26,14 @@ std::string to_string(const Degrees& degrees);
 
 // A plan for exactly these degrees, layers cut evenly, every rank on "localhost".
 Plan plan_for(const Job& job, const Degrees& degrees);
+// The same with any schedule that has the right ranks, chunks and micro-batches.
+Plan plan_for(const Job& job, const Degrees& degrees, Schedule schedule);
+// Cuts the layers again: so many for each stage.
+void cut(Plan& plan, const std::vector<int>& layers);
+
+// A legal schedule made by chance: stages anywhere, ops in any order that their inputs allow,
+// backwards split or not, pairs of ops that are ready together. By way of its CSV, as from a file.
+Schedule random_schedule(uint64_t seed, int pipeline, int chunks, int micro_batches);
 
 // What a run gave: the reports of rank 0, and whole tensors put together from all shards by
 // parameter name.
@@ -41,12 +49,16 @@ struct RunOptions {
   std::string checkpoint_path;  // resume from
   std::string save_into;        // run directory to save a checkpoint into at the end
   Mutations mutations;
-  int threads = 1;  // per rank
+  int threads = 1;              // per rank
+  std::string trace_directory;  // where each rank's trace goes; empty: nowhere
   // Wraps each rank's transport, to lose or change messages.
   std::function<std::unique_ptr<Transport>(std::unique_ptr<Transport>)> wrap;
 };
 // Runs the plan with one thread per rank over the in-memory transport.
 RunResult run_in_memory(const Plan& plan, const RunOptions& options = {});
+
+// Every loss, gradient norm and weight is the same.
+void expect_same_bits(const RunResult& run, const RunResult& reference, const std::string& what);
 
 // || a - b || / || b ||, Frobenius.
 double relative_error(const std::vector<float>& a, const std::vector<float>& b);
