@@ -95,8 +95,11 @@ void run_rank(const Plan& plan, Rank rank, Transport& transport, const RunOption
                   {trace_path(options, rank), options.checkpoint_path, options.mutations});
   const int last = options.until_step < 0 ? plan.job.training.steps : options.until_step;
   const int first = trainer.next_step();
-  while (trainer.next_step() < last) {
-    const StepReport report = trainer.step(false);
+  bool stopped = false;
+  while (!stopped && trainer.next_step() < last) {
+    const StepReport report =
+        trainer.step(rank.value == 0 && trainer.next_step() == options.stop_in_step);
+    stopped = report.stop;
     if (rank.value == 0) result.reports.push_back(report);
     const bool first_replica = coordinates_of(plan.layout, rank).data == 0;
     if (first_replica && report.step - first < options.gradient_steps) {

@@ -46,6 +46,7 @@ struct RunResult {
 struct RunOptions {
   int gradient_steps = 0;
   int until_step = -1;          // stop before this step; -1: all
+  int stop_in_step = -1;        // ask the first rank in this step to stop; -1: never
   std::string checkpoint_path;  // resume from
   std::string save_into;        // run directory to save a checkpoint into at the end
   Mutations mutations;
