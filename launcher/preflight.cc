@@ -1,18 +1,14 @@
 #include "launcher/preflight.h"
 
 #include <fmt/format.h>
-#include <fmt/ranges.h>
 
-#include <algorithm>
-#include <array>
 #include <string_view>
 
+#include "planner/plan/plan_check.h"
 #include "topology/base/error.h"
 
 namespace trireme {
 namespace {
-
-constexpr std::array<std::string_view, 4> kSchedules = {"naive", "gpipe", "1f1b", "interleaved"};
 
 void refuse(const std::string& sentence) {
   throw Error(ErrorKind::unavailable, sentence);
@@ -48,10 +44,6 @@ void check_runnable(const Job& job) {
 void check_runnable(const Plan& plan) {
   check_runnable(plan.job);
   const Layout& layout = plan.layout;
-  if (std::find(kSchedules.begin(), kSchedules.end(), plan.schedule.name) == kSchedules.end()) {
-    refuse(fmt::format("schedule \"{}\": this version runs {}", plan.schedule.name,
-                       fmt::join(kSchedules, ", ")));
-  }
   if (layout.sequence_parallel) {
     refuse("sequence_parallel = true: this version does not run sequence parallelism");
   }
@@ -79,6 +71,8 @@ void check_runnable(const Plan& plan) {
                     "stops at {}",
                     layout.ranks(), kMaxLocalRanks));
   }
+  if (const auto fault = find_fault(plan))
+    throw Error(ErrorKind::bad_input, fmt::format("the plan: {}", fault->found_and_expected));
 }
 
 }  // namespace trireme

@@ -13,8 +13,8 @@ struct RunTarget {
 };
 
 // Says no before anything is started. Throws Error(unavailable) for what this version does not have
-// (other targets, bf16, sequence parallelism, recompute, optimizer sharding, other schedules) and
-// Error(bad_input) for a plan that does not fit on this machine.
+// (other targets, bf16, sequence parallelism, recompute, optimizer sharding) and Error(bad_input)
+// for a plan whose parts do not go together or that does not fit on this machine.
 void check_target(const RunTarget& target);
 void check_runnable(const Job& job);
 void check_runnable(const Plan& plan);

@@ -194,7 +194,10 @@ TEST(MergeTraces, JoinsWholeTracesAndLeavesOutCutOnes) {
 Plan runnable_plan() {
   Plan plan;
   plan.device = "cpu";
-  plan.schedule.name = "1f1b";
+  plan.job.model.layers = 1;
+  plan.stages = {{0, 0, 0, 1, true, true}};
+  plan.schedule = {"1f1b", 1, {{0, 0}}, {parse_csv_row("0F0,0B0", "row")}, false};
+  plan.placement = {{"localhost", 0}};
   return plan;
 }
 
@@ -216,8 +219,7 @@ TEST(Preflight, WhatThisVersionCannotRunIsRefusedBeforeItStarts) {
     return refusal(plan);
   };
   EXPECT_THAT(refused([](Plan& p) { p.job.training.dtype = Dtype::bf16; }), HasSubstr("bf16"));
-  EXPECT_THAT(refused([](Plan& p) { p.schedule.name = "zb-v"; }),
-              HasSubstr("\"zb-v\": this version runs naive"));
+  EXPECT_THAT(refused([](Plan& p) { p.schedule.micro_batches = 7; }), HasSubstr("micro_batches"));
   EXPECT_THAT(refused([](Plan& p) { p.layout.sequence_parallel = true; }), HasSubstr("sequence"));
   EXPECT_THAT(refused([](Plan& p) { p.layout.recompute = Recompute::full; }),
               HasSubstr("recompute = \"full\""));
