@@ -270,6 +270,17 @@ double StepModel::average_resident(const Layout& layout) const {
   return (all.parameters + all.gradients + all.optimizer) / layout.pipeline;
 }
 
+void StepModel::add_stages(const Layout& layout, const std::vector<Stage>& stages,
+                           Prediction& prediction) {
+  const Costs seconds = costs(layout, stages);
+  const std::vector<double> bytes = activation_bytes(layout, stages);
+  for (size_t s = 0; s < stages.size(); ++s) {
+    const StageCost& cost = seconds.of_stage(static_cast<int>(s));
+    prediction.stages.push_back({cost.forward, cost.input, cost.weight, bytes[s]});
+  }
+  prediction.hop_seconds = seconds.hop;
+}
+
 // What the busiest pipeline rank spends its step on.
 void StepModel::add_breakdown(const Layout& layout, const std::vector<Stage>& stages,
                               double makespan, Prediction& prediction) {
@@ -322,6 +333,7 @@ Prediction StepModel::predict(const Layout& layout, const std::vector<Stage>& st
   for (const MemoryParts& rank : memory(layout, stages, schedule)) {
     prediction.memory_bytes_per_pipeline_rank.push_back(rank.total());
   }
+  add_stages(layout, stages, prediction);
   add_breakdown(layout, stages, simulation.makespan, prediction);
   prediction.breakdown.emplace_back("data_reduction", reduced - simulation.makespan);
   prediction.breakdown.emplace_back("tied_embeddings", agreed - reduced);

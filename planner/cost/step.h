@@ -76,6 +76,7 @@ class StepModel {
   double tied_reduction_seconds(const Layout& layout);
   std::vector<double> activation_bytes(const Layout& layout,
                                        const std::vector<Stage>& stages) const;
+  void add_stages(const Layout& layout, const std::vector<Stage>& stages, Prediction& prediction);
   void add_breakdown(const Layout& layout, const std::vector<Stage>& stages, double makespan,
                      Prediction& prediction);
 

@@ -31,6 +31,15 @@ struct PlacedRank {
   bool operator==(const PlacedRank&) const = default;
 };
 
+// What the planner expects of one stage and one micro-batch, tensor collectives included.
+struct StagePrediction {
+  double forward_seconds = 0;
+  double input_seconds = 0;     // input gradient; a full backward takes this and the next
+  double weight_seconds = 0;    // weight gradient
+  double activation_bytes = 0;  // kept from the forward until the backward (or weight gradient)
+  bool operator==(const StagePrediction&) const = default;
+};
+
 // What the planner expects. Times in seconds, sizes in bytes.
 struct Prediction {
   double step_seconds = 0;
@@ -41,7 +50,9 @@ struct Prediction {
   double bubble_fraction = 0;
   std::vector<double> memory_bytes_per_pipeline_rank;
   std::vector<std::pair<std::string, double>>
-      breakdown;  // seconds of the step by cause, in printing order
+      breakdown;                        // seconds of the step by cause, in printing order
+  std::vector<StagePrediction> stages;  // by global stage; empty where nothing is known
+  double hop_seconds = 0;  // from an op's end until its output is on another pipeline rank
   bool operator==(const Prediction&) const = default;
 };
 

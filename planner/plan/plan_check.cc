@@ -181,6 +181,11 @@ std::optional<PlanFault> find_fault(const Plan& plan) {
     return fault("prediction", "found memory for {} pipeline ranks, expected {}", rows,
                  plan.layout.pipeline);
   }
+  const auto stages = plan.prediction.stages.size();
+  if (stages != 0 && stages != plan.stages.size()) {
+    return fault("prediction", "found figures of {} stages, expected {}", stages,
+                 plan.stages.size());
+  }
   return std::nullopt;
 }
 

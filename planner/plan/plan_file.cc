@@ -43,7 +43,17 @@ std::string prediction_table(const Prediction& prediction) {
     text +=
         fmt::format("  {{cause = {}, seconds = {}}},\n", toml_string(cause), toml_number(seconds));
   }
-  return text + "]\n";
+  text += "]\nstages = [\n";
+  for (const auto& stage : prediction.stages) {
+    text += fmt::format(
+        "  {{forward_seconds = {}, input_seconds = {}, weight_seconds = {}, activation_bytes = "
+        "{}}},\n",
+        toml_number(stage.forward_seconds), toml_number(stage.input_seconds),
+        toml_number(stage.weight_seconds), toml_number(stage.activation_bytes));
+  }
+  text += "]\n";
+  line("hop_seconds", prediction.hop_seconds);
+  return text;
 }
 
 std::string stage_list(const Plan& plan) {
@@ -123,6 +133,13 @@ Prediction read_prediction(TomlTable table) {
     prediction.breakdown.emplace_back(std::move(cause), read_finite(part, "seconds"));
     part.finish();
   }
+  for (auto& stage : table.tables("stages")) {
+    prediction.stages.push_back(
+        {read_finite(stage, "forward_seconds"), read_finite(stage, "input_seconds"),
+         read_finite(stage, "weight_seconds"), read_finite(stage, "activation_bytes")});
+    stage.finish();
+  }
+  prediction.hop_seconds = read_finite(table, "hop_seconds");
   table.finish();
   return prediction;
 }

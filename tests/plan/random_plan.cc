@@ -155,7 +155,7 @@ void cut_into_stages(std::mt19937_64& random, Plan& plan) {
   plan.schedule.stages = places;
 }
 
-Prediction random_prediction(std::mt19937_64& random, int pipeline) {
+Prediction random_prediction(std::mt19937_64& random, int pipeline, int stages) {
   Prediction prediction;
   for (auto* value : {&prediction.step_seconds, &prediction.tokens_per_second,
                       &prediction.model_tflops_per_device, &prediction.hardware_tflops_per_device,
@@ -168,6 +168,13 @@ Prediction random_prediction(std::mt19937_64& random, int pipeline) {
   }
   for (int n = up_to(random, 0, 4); n > 0; --n)
     prediction.breakdown.emplace_back(any_text(random), any_double(random));
+  if (coin(random)) {
+    for (int s = 0; s < stages; ++s) {
+      prediction.stages.push_back(
+          {any_double(random), any_double(random), any_double(random), any_double(random)});
+    }
+  }
+  prediction.hop_seconds = any_double(random);
   return prediction;
 }
 
@@ -196,7 +203,7 @@ Plan random_plan(std::mt19937_64& random) {
     make_asynchronous(plan);
   for (int r = 0; r < plan.layout.ranks(); ++r)
     plan.placement.push_back({fmt::format("n{}", r / 4), r % 4});
-  plan.prediction = random_prediction(random, plan.layout.pipeline);
+  plan.prediction = random_prediction(random, plan.layout.pipeline, plan.layout.stages());
   return plan;
 }
 

@@ -186,5 +186,35 @@ TEST(Step, TheBreakdownSumsToTheStep) {
   EXPECT_LE(model.cut_bound(layout, stages), prediction.step_seconds);
 }
 
+// The step is the simulated pipeline plus what the breakdown says comes after it.
+TEST(Step, ThePredictedOpsAddUpToThePredictedStep) {
+  const Job job = gpt2_job(gpt2_model(8, 512, 8, 5000, 256), 32);
+  const Cluster cluster = round_cluster(4, 4, 10);
+  StepModel model(job, cluster, 0);
+  Layout layout;
+  layout.pipeline = 4;
+  layout.data = 2;
+  layout.micro_batch = 2;
+  layout.micro_batches = 8;
+  const std::vector<Stage> stages = model.cut(layout);
+  const Schedule schedule = one_forward_one_backward_schedule(4, 8);
+  const Prediction prediction = model.predict(layout, stages, schedule);
+  Costs costs;
+  costs.stages.clear();
+  costs.hop = prediction.hop_seconds;
+  for (const StagePrediction& stage : prediction.stages) {
+    costs.stages.push_back({stage.forward_seconds, stage.input_seconds, stage.weight_seconds});
+    EXPECT_GT(stage.activation_bytes, 0);
+  }
+  EXPECT_GT(costs.hop, 0);
+  double after = 0;
+  for (const auto& [cause, seconds] : prediction.breakdown) {
+    if (cause == "data_reduction" || cause == "tied_embeddings" || cause == "optimizer") {
+      after += seconds;
+    }
+  }
+  EXPECT_NEAR(simulate(schedule, costs).makespan + after, prediction.step_seconds, 1e-12);
+}
+
 }  // namespace
 }  // namespace trireme
