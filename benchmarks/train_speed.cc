@@ -101,8 +101,8 @@ double ranks_seconds(const Plan& plan, int steps) {
   for (int r = 0; r < ranks; ++r) {
     threads.emplace_back([&, r] {
       const auto device = make_cpu_device(1);
-      const auto transport =
-          connect_gloo(Rank(r), ranks, "localhost", rendezvous, std::chrono::minutes(1));
+      const auto transport = connect_gloo(Rank(r), ranks, everybody_else(Rank(r), ranks),
+                                          "localhost", rendezvous, std::chrono::minutes(1));
       StatusPage status;
       Trainer trainer(plan, Rank(r), *device, *transport, status, {});
       for (int i = 0; i < steps + 2; ++i) {

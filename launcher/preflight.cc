@@ -14,25 +14,27 @@ void refuse(const std::string& sentence) {
   throw Error(ErrorKind::unavailable, sentence);
 }
 
-void refuse_other(const char* option, const std::string& value, const char* only,
-                  std::string_view known) {
-  if (value == only) {
+bool contains(std::string_view words, const std::string& word) {
+  return (" " + std::string(words) + " ").find(" " + word + " ") != std::string::npos;
+}
+
+void refuse_other(const char* option, const std::string& value, std::string_view here,
+                  std::string_view elsewhere) {
+  if (contains(here, value)) {
     return;
   }
-  const bool is_known =
-      (" " + std::string(known) + " ").find(" " + value + " ") != std::string::npos;
-  if (is_known) {
-    refuse(fmt::format("{} {}: this version has only \"{}\"", option, value, only));
+  if (contains(elsewhere, value)) {
+    refuse(fmt::format("{} {}: this version has only: {}", option, value, here));
   }
   throw Error(ErrorKind::bad_input,
-              fmt::format("{}: found \"{}\", expected {}", option, value, only));
+              fmt::format("{}: found \"{}\", expected one of: {}", option, value, here));
 }
 
 }  // namespace
 
 void check_target(const RunTarget& target) {
   refuse_other("--on", target.on, "local", "ssh mpi slurm");
-  refuse_other("--device", target.device, "cpu", "cuda emulated");
+  refuse_other("--device", target.device, "cpu emulated", "cuda");
 }
 
 void check_runnable(const Job& job) {

@@ -10,12 +10,14 @@ namespace trireme {
 struct RunTarget {
   std::string on = "local";
   std::string device = "cpu";
+  bool emulated() const { return device == "emulated"; }
 };
 
 // Says no before anything is started. Throws Error(unavailable) for what this version does not have
 // (other targets, bf16, sequence parallelism, recompute, optimizer sharding) and Error(bad_input)
 // for a plan whose parts do not go together or that does not fit on this machine.
 void check_target(const RunTarget& target);
+// What is trained; a rehearsal has its own check (launcher/rehearsal.h).
 void check_runnable(const Job& job);
 void check_runnable(const Plan& plan);
 

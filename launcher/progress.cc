@@ -31,7 +31,8 @@ std::string progress_line(const nlohmann::json& metrics, int total_steps, double
     return value != metrics.end() && value->is_number() ? std::optional(value->get<double>())
                                                         : std::nullopt;
   };
-  std::string line = fmt::format("step {}/{}", metrics.value("step", -1) + 1, total_steps);
+  const char* what = metrics.contains("slipped_seconds") ? "rehearsal: step" : "step";
+  std::string line = fmt::format("{} {}/{}", what, metrics.value("step", -1) + 1, total_steps);
   if (const auto loss = number("loss")) line += fmt::format("  loss {:.4f}", *loss);
   if (const auto rate = number("tokens_per_second"))
     line += fmt::format("  {} tokens/s", short_rate(*rate));

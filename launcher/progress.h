@@ -33,8 +33,8 @@ class Progress : public RunObserver {
   int first_step_ = 0;
 };
 
-// "step 12/200  loss 4.1234  12.3k tokens/s  bubble 12.5 %  1m 20s left". `seconds_left` below 0:
-// not known yet.
+// "step 12/200  loss 4.1234  12.3k tokens/s  bubble 12.5 %  1m 20s left"; "rehearsal: step ...",
+// without a loss, of a rehearsal. `seconds_left` below 0: not known yet.
 std::string progress_line(const nlohmann::json& metrics, int total_steps, double seconds_left);
 
 // "45s", "1m 20s", "2h 05m"

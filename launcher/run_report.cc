@@ -2,6 +2,7 @@
 
 #include <fmt/format.h>
 
+#include <algorithm>
 #include <fstream>
 #include <sstream>
 
@@ -36,15 +37,68 @@ std::string array_content(const std::string& path) {
   return text.substr(open + 1, close - open - 1);
 }
 
+double gigabytes(double bytes) {
+  return bytes / 1e9;
+}
+
+// What every rank counted, by pipeline rank; empty when the run did not come to its end.
+std::vector<double> counted_bytes(const RunOutcome& outcome) {
+  const char* key = "peak_bytes_per_pipeline_rank";
+  return outcome.summary.is_object() && outcome.summary.contains(key)
+             ? outcome.summary[key].get<std::vector<double>>()
+             : std::vector<double>{};
+}
+
+std::string memory_line(const RunReport& report) {
+  const std::vector<double> counted = counted_bytes(report.outcome);
+  if (counted.empty()) {
+    return "";
+  }
+  const auto fullest = std::max_element(counted.begin(), counted.end()) - counted.begin();
+  std::string text = fmt::format("  memory      {:.3f} GB counted on the fullest pipeline rank, {}",
+                                 gigabytes(counted[static_cast<size_t>(fullest)]), fullest);
+  const auto& predicted = report.plan.prediction.memory_bytes_per_pipeline_rank;
+  if (predicted.size() == counted.size()) {
+    text += fmt::format("; {:.3f} GB predicted with its reserve",
+                        gigabytes(predicted[static_cast<size_t>(fullest)]));
+  }
+  return text + "\n";
+}
+
+std::string rehearsal_text(const RunReport& report) {
+  const RunTotals& totals = report.totals;
+  const Prediction& predicted = report.plan.prediction;
+  std::string text =
+      fmt::format("{} {} steps of {} on {} emulated {} in {}\n",
+                  report.outcome.stopped ? "stopped the rehearsal after" : "rehearsed",
+                  totals.steps(), report.plan.job.name, report.plan.layout.ranks(),
+                  report.plan.device, short_duration(report.seconds));
+  if (totals.steps() > 0) {
+    text += fmt::format("  step        {:.4g} s rehearsed, {:.4g} s predicted ({:+.1f} %)\n",
+                        totals.step_seconds(), predicted.step_seconds,
+                        100 * (totals.step_seconds() / predicted.step_seconds - 1));
+    text += fmt::format("  bubble      {} rehearsed, {} predicted\n",
+                        percent(totals.bubble_fraction()), percent(predicted.bubble_fraction));
+    text += memory_line(report);
+    text += fmt::format("  host        too late by {:.2g} s in the worst step\n",
+                        totals.slipped_seconds());
+  }
+  if (!report.trace.empty()) {
+    text += fmt::format("  trace       {} (open in ui.perfetto.dev)\n", report.trace);
+  }
+  return text;
+}
+
 }  // namespace
 
 Json to_json(const RunReport& report) {
   const RunTotals& totals = report.totals;
   const Prediction& predicted = report.plan.prediction;
   const RunOutcome& outcome = report.outcome;
-  const bool any = totals.steps() > 0;
+  const bool any = totals.steps() > 0 && !report.rehearsal;
   return {{"exit", outcome.exit_code},
           {"stopped", outcome.stopped},
+          {"rehearsal", report.rehearsal},
           {"steps", totals.steps()},
           {"seconds", report.seconds},
           {"first_loss", any ? Json(totals.first_loss()) : Json()},
@@ -59,11 +113,16 @@ Json to_json(const RunReport& report) {
           {"checkpoint_step", outcome.checkpoint_step},
           {"trace", report.trace.empty() ? Json() : Json(report.trace)},
           {"run_dir", report.run_directory},
+          {"predicted_memory_bytes_per_pipeline_rank", predicted.memory_bytes_per_pipeline_rank},
+          {"slipped_seconds", measured(totals.slipped_seconds())},
           {"summary", outcome.summary},
           {"failure", outcome.failure ? to_json(*outcome.failure) : Json()}};
 }
 
 std::string summary_text(const RunReport& report) {
+  if (report.rehearsal) {
+    return rehearsal_text(report);
+  }
   const RunTotals& totals = report.totals;
   const Prediction& predicted = report.plan.prediction;
   const RunOutcome& outcome = report.outcome;

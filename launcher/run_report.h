@@ -17,6 +17,7 @@ struct RunReport {
   std::string run_directory;
   std::string trace;   // the merged trace; empty: none
   double seconds = 0;  // of the whole run
+  bool rehearsal = false;
 };
 
 // The one object of `trireme run --json`. Measured values are medians over the steps.

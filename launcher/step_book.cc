@@ -86,6 +86,7 @@ void RunTotals::add(const Json& step) {
   keep(step_seconds_, number("step_seconds"));
   keep(tokens_per_second_, number("tokens_per_second"));
   keep(bubble_, number("bubble_fraction"));
+  slipped_ = std::fmax(slipped_, number("slipped_seconds"));
 }
 
 double RunTotals::median(std::vector<double> values) {

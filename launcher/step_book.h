@@ -57,6 +57,8 @@ class RunTotals {
   double step_seconds() const { return median(step_seconds_); }
   double tokens_per_second() const { return median(tokens_per_second_); }
   double bubble_fraction() const { return median(bubble_); }  // -1: never measured
+  // Of a rehearsal: the most that the host was too late in one step; -1: not a rehearsal.
+  double slipped_seconds() const { return slipped_; }
 
  private:
   static double median(std::vector<double> values);
@@ -65,6 +67,7 @@ class RunTotals {
   int last_step_ = -1;
   double first_loss_ = 0;
   double last_loss_ = 0;
+  double slipped_ = -1;
   std::vector<double> step_seconds_, tokens_per_second_, bubble_;
 };
 

@@ -12,10 +12,13 @@
 #include <string>
 #include <thread>
 
+#include "planner/plan/rehearsal.h"
 #include "planner/plan/run_directory.h"
 #include "runtime/checkpoint/checkpoint.h"
 #include "runtime/comm/gloo_transport.h"
+#include "runtime/comm/tree.h"
 #include "runtime/control/control_client.h"
+#include "runtime/train/rehearsal.h"
 #include "runtime/train/trainer.h"
 
 namespace trireme {
@@ -35,12 +38,14 @@ int threads_for(const Plan& plan, Rank rank) {
   return std::max(1, cores / std::max(1, ranks));
 }
 
+double tokens_of_step(const Plan& plan) {
+  return static_cast<double>(plan.job.training.global_batch) * plan.job.model.sequence;
+}
+
 nlohmann::json metrics_of(const Plan& plan, const StepReport& report) {
-  const double tokens =
-      static_cast<double>(plan.job.training.global_batch) * plan.job.model.sequence;
   nlohmann::json metrics = {{"step", report.step},
                             {"loss", report.loss},
-                            {"tokens_per_second", tokens / report.seconds},
+                            {"tokens_per_second", tokens_of_step(plan) / report.seconds},
                             {"step_seconds", report.seconds}};
   if (report.grad_norm) metrics["grad_norm"] = *report.grad_norm;
   if (report.learning_rate) metrics["learning_rate"] = *report.learning_rate;
@@ -62,6 +67,14 @@ void say_what_differs(const Plan& plan) {
     fmt::print(stderr, "{}: evaluates; no gradients, no update, no checkpoint\n",
                plan.schedule.name);
   }
+}
+
+// Of a rehearsal, which has no loss.
+nlohmann::json metrics_of(const Plan& plan, const RehearsedStep& report) {
+  return {{"step", report.step},
+          {"tokens_per_second", tokens_of_step(plan) / report.seconds},
+          {"step_seconds", report.seconds},
+          {"slipped_seconds", report.slipped_seconds}};
 }
 
 // True when the training ended before its last step because somebody asked.
@@ -89,16 +102,14 @@ bool train(const Plan& plan, Rank rank, Trainer& trainer, ControlClient& control
   return stopped;
 }
 
-void run_rank(const std::string& directory, Rank rank, ControlClient& control) {
-  const RunDirectory run{directory};
-  const Plan plan = read_plan(run.plan());
+void run_training(const Plan& plan, Rank rank, const Rendezvous& rendezvous, ControlClient& control,
+                  const RunDirectory& run) {
+  const int ranks = plan.layout.ranks();
   if (rank.value == 0) remove_partial_checkpoints(run);
-  const Rendezvous rendezvous{
-      [&](const std::string& key, const std::string& value) { control.set(key, value); },
-      [&](const std::string& key) { return control.get(key, kRendezvousPatience); }};
   const auto device = make_cpu_device(threads_for(plan, rank));
-  const auto transport = connect_gloo(rank, plan.layout.ranks(), plan.placement[rank.value].node,
-                                      rendezvous, kReceivePatience);
+  const auto transport =
+      connect_gloo(rank, ranks, everybody_else(rank, ranks), plan.placement[rank.value].node,
+                   rendezvous, kReceivePatience);
   const char* resume = std::getenv("TRIREME_RESUME");
   Trainer trainer(plan, rank, *device, *transport, control.status(),
                   {run.rank_trace(rank), resume != nullptr ? resume : "", {}});
@@ -106,9 +117,44 @@ void run_rank(const std::string& directory, Rank rank, ControlClient& control) {
   control.status().doing = static_cast<int32_t>(StatusPage::Doing::leaving);
   // Nobody closes a connection before everybody has what was sent over it.
   std::vector<Rank> everybody;
-  for (int r = 0; r < plan.layout.ranks(); ++r) everybody.emplace_back(r);
+  for (int r = 0; r < ranks; ++r) everybody.emplace_back(r);
   make_message_communicator(*transport, everybody, 0)->barrier();
   control.done(stopped, trainer.next_step(), nlohmann::json::object());
+}
+
+// All ranks of a rehearsal are on this machine, wherever the plan places them.
+void run_rehearsal(const Plan& plan, const Rehearsal& rehearsal, Rank rank,
+                   const Rendezvous& rendezvous, ControlClient& control, const RunDirectory& run) {
+  const auto transport = connect_gloo(rank, plan.layout.ranks(), rehearsal_peers(plan, rank),
+                                      "127.0.0.1", rendezvous, kReceivePatience);
+  RehearsalTrainer trainer(plan, rank, rehearsal, *transport, control.status(),
+                           run.rank_trace(rank));
+  double together = 0;
+  tree_maximum(*transport, {&together, 1});
+  control.started();
+  RehearsedStep report;
+  while (!report.stop && trainer.next_step() < plan.job.training.steps) {
+    report = trainer.step(control.stop_requested());
+    control.report_busy(report.step, report.busy_seconds, report.window_seconds);
+    if (rank.value == 0) control.report_step(metrics_of(plan, report));
+  }
+  control.status().doing = static_cast<int32_t>(StatusPage::Doing::leaving);
+  tree_maximum(*transport, {&together, 1});
+  const bool stopped = report.stop && trainer.next_step() < plan.job.training.steps;
+  control.done(stopped, trainer.next_step(), {{"peak_bytes_per_pipeline_rank", report.peak_bytes}});
+}
+
+void run_rank(const std::string& directory, Rank rank, ControlClient& control) {
+  const RunDirectory run{directory};
+  const Plan plan = read_plan(run.plan());
+  const Rendezvous rendezvous{
+      [&](const std::string& key, const std::string& value) { control.set(key, value); },
+      [&](const std::string& key) { return control.get(key, kRendezvousPatience); }};
+  if (const auto rehearsal = find_rehearsal(run)) {
+    run_rehearsal(plan, *rehearsal, rank, rendezvous, control, run);
+  } else {
+    run_training(plan, rank, rendezvous, control, run);
+  }
 }
 
 int run_main(const std::string& directory, int number) {
@@ -116,6 +162,9 @@ int run_main(const std::string& directory, int number) {
   try {
     run_rank(directory, Rank(number), control);
     return 0;
+  } catch (const PeerLost& error) {
+    std::fprintf(stderr, "trireme-rank %d: %s\n", number, error.what());
+    control.failed(error, error.peer());
   } catch (const Error& error) {
     std::fprintf(stderr, "trireme-rank %d: %s\n", number, error.what());
     control.failed(error);

@@ -21,6 +21,7 @@
 #include "launcher/preflight.h"
 #include "launcher/process.h"
 #include "launcher/progress.h"
+#include "launcher/rehearsal.h"
 #include "launcher/run_report.h"
 #include "planner/plan/run_directory.h"
 #include "topology/base/error.h"
@@ -36,8 +37,24 @@ struct RunOptions {
   RunTarget target;
   std::string run_directory;
   std::string resume;
+  RehearsalOptions rehearsal;
   bool json = false;
 };
+
+// Options that go with one kind of device only.
+void check_options(const RunOptions& options) {
+  check_target(options.target);
+  if (!options.target.emulated() && options.rehearsal.any()) {
+    throw Error(ErrorKind::bad_input,
+                "--op-times, --wire-scale, --time-scale and --steps are for --device emulated");
+  }
+  if (options.target.emulated()) {
+    rehearsal_of(options.rehearsal);
+    if (!options.resume.empty()) {
+      throw Error(ErrorKind::bad_input, "--resume: a rehearsal has no weights to continue from");
+    }
+  }
+}
 
 Plan obtain_plan(const RunOptions& options) {
   const PlanningInput& input = options.input;
@@ -55,7 +72,9 @@ Plan obtain_plan(const RunOptions& options) {
     throw Error(ErrorKind::bad_input,
                 fmt::format("{} is a job: --cluster CLUSTER says what to plan it for", input.job));
   }
-  check_runnable(load_job(input.job, input.pins));  // before a search that would be in vain
+  if (!options.target.emulated()) {
+    check_runnable(load_job(input.job, input.pins));  // before a search that would be in vain
+  }
   return plan_job(input, 1, false).plan;
 }
 
@@ -98,13 +117,20 @@ RunDirectory make_run_directory(const RunOptions& options, const Plan& plan) {
   }
   write_text_file(directory.plan(), to_toml(plan));
   write_text_file(directory.job(), to_toml(plan.job));
+  if (options.target.emulated()) {
+    write_text_file(directory.rehearsal(), to_toml(rehearsal_of(options.rehearsal)));
+  }
   return directory;
 }
 
 int run(const RunOptions& options) {
-  check_target(options.target);
-  const Plan plan = obtain_plan(options);
-  check_runnable(plan);
+  check_options(options);
+  const bool emulated = options.target.emulated();
+  const Plan plan =
+      emulated ? rehearsed_plan(obtain_plan(options), options.rehearsal) : obtain_plan(options);
+  if (!emulated) {
+    check_runnable(plan);
+  }
   const std::string resume = obtain_checkpoint(options.resume);
   const RunDirectory directory = make_run_directory(options, plan);
   if (!options.json) {
@@ -123,7 +149,8 @@ int run(const RunOptions& options) {
                          progress.totals(),
                          directory.root,
                          merge_traces(directory.root, plan.layout.ranks()),
-                         monotonic_seconds() - begin};
+                         monotonic_seconds() - begin,
+                         emulated};
   if (options.json) {
     fmt::print("{}\n", to_json(report).dump());
   } else if (!outcome.failure) {
@@ -134,6 +161,18 @@ int run(const RunOptions& options) {
     fmt::print(stderr, "{}", to_text(*outcome.failure));
   }
   return outcome.exit_code;
+}
+
+void add_rehearsal_options(CLI::App& command, RehearsalOptions& options) {
+  command.add_option("--op-times", options.op_times,
+                     "emulated: seconds of every stage's ops, as f=0.01,i=0.01,w=0.01,hop=0 "
+                     "(default: what the plan predicts)");
+  command.add_option("--wire-scale", options.wire_scale,
+                     "emulated: share of each message that is really sent (default 1)");
+  command.add_option("--time-scale", options.time_scale,
+                     "emulated: real seconds per predicted second (default 1)");
+  command.add_option("--steps", options.steps,
+                     fmt::format("emulated: steps to rehearse (default {})", kRehearsedSteps));
 }
 
 }  // namespace
@@ -153,8 +192,11 @@ void add_run_command(CLI::App& app, int& exit_status) {
       ->allow_extra_args(false);
   command->add_option("--on", options->target.on, "where the ranks run: local")
       ->capture_default_str();
-  command->add_option("--device", options->target.device, "what the ranks compute on: cpu")
+  command
+      ->add_option("--device", options->target.device,
+                   "what the ranks compute on: cpu, or emulated to rehearse the plan")
       ->capture_default_str();
+  add_rehearsal_options(*command, options->rehearsal);
   command->add_option("--run-dir", options->run_directory,
                       "where everything about the run is kept (default runs/JOB-TIME)");
   command->add_option(

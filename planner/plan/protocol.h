@@ -57,8 +57,8 @@ class FrameReader {
 //     first op begin to last op end
 //     {"type":"checkpoint", "step":, "path":}                from rank 0, once the checkpoint is
 //     durable
-//     {"type":"failed","kind":"peer_lost"|"failed"|..., "message":}   the last word before exiting
-//     with an error
+//     {"type":"failed","kind":"peer_lost"|"failed"|..., "message":, "peer":}   the last word before
+//     exiting with an error; "peer": the rank that this one lost, where it is known
 //     {"type":"done",  "stopped":bool, "step":, "summary":{...}}      all steps done, or stopped
 //     early on request
 //   agent to rank

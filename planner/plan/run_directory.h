@@ -7,13 +7,14 @@
 namespace trireme {
 
 // The names inside a run directory: the launcher, the runtime and people meet here.
-//   plan.toml job.toml events.jsonl metrics.jsonl logs/rank-00003.log logs/agent-gpu07.log
-//   checkpoints/step-00000100/ trace/rank-00003.json trace/trace.json
+//   plan.toml job.toml rehearsal.toml events.jsonl metrics.jsonl logs/rank-00003.log
+//   logs/agent-gpu07.log checkpoints/step-00000100/ trace/rank-00003.json trace/trace.json
 struct RunDirectory {
   std::string root;
 
   std::string plan() const { return root + "/plan.toml"; }
   std::string job() const { return root + "/job.toml"; }
+  std::string rehearsal() const { return root + "/rehearsal.toml"; }  // only of a rehearsal
   std::string events() const { return root + "/events.jsonl"; }
   std::string metrics() const { return root + "/metrics.jsonl"; }
   std::string logs() const { return root + "/logs"; }

@@ -47,5 +47,8 @@ enum class TagSpace : uint8_t {
 constexpr uint64_t make_tag(TagSpace space, uint64_t rest) {
   return (static_cast<uint64_t>(space) << 56) | (rest & ((uint64_t{1} << 56) - 1));
 }
+constexpr TagSpace space_of(uint64_t tag) {
+  return static_cast<TagSpace>(tag >> 56);
+}
 
 }  // namespace trireme

@@ -2,8 +2,8 @@
 
 #include <fmt/format.h>
 #include <gloo/common/error.h>
-#include <gloo/rendezvous/context.h>
-#include <gloo/rendezvous/store.h>
+#include <gloo/transport/context.h>
+#include <gloo/transport/pair.h>
 #include <gloo/transport/tcp/device.h>
 #include <gloo/transport/unbound_buffer.h>
 #include <sched.h>
@@ -11,8 +11,10 @@
 #include <deque>
 #include <exception>
 #include <mutex>
+#include <sstream>
 #include <thread>
 
+#include "topology/base/check.h"
 #include "topology/base/error.h"
 
 namespace trireme {
@@ -20,8 +22,8 @@ namespace {
 
 using Buffer = gloo::transport::UnboundBuffer;
 
-Error lost(const std::exception& e) {
-  return {ErrorKind::peer_lost, fmt::format("gloo: {}", e.what())};
+PeerLost lost(Rank peer, const std::exception& e) {
+  return {peer, fmt::format("lost r{}: gloo: {}", peer.value, e.what())};
 }
 
 // Threads started while this lives do not preempt others when they wake. Gloo's event loop spins on
@@ -41,33 +43,31 @@ class PoliteThreads {
   }
 };
 
-// Gloo's store on top of ours; values are bytes, which travel as hex.
-class Store final : public gloo::rendezvous::Store {
+// Where a rank listens for each of its peers, as text: "peer:hex peer:hex ". Bytes travel as hex.
+class Addresses {
  public:
-  explicit Store(const Rendezvous& rendezvous) : rendezvous_(rendezvous) {}
+  void add(Rank peer, const std::vector<char>& address) {
+    text_ += fmt::format("{}:", peer.value);
+    for (const char byte : address) text_ += fmt::format("{:02x}", static_cast<uint8_t>(byte));
+    text_ += ' ';
+  }
+  const std::string& text() const { return text_; }
 
-  void set(const std::string& key, const std::vector<char>& data) override {
-    std::string hex;
-    for (const char byte : data) hex += fmt::format("{:02x}", static_cast<unsigned char>(byte));
-    rendezvous_.set("gloo/" + key, hex);
-  }
-  std::vector<char> get(const std::string& key) override {
-    const std::string hex = rendezvous_.get("gloo/" + key);
-    std::vector<char> data;
-    for (size_t i = 0; i + 1 < hex.size(); i += 2) {
-      data.push_back(static_cast<char>(std::stoi(hex.substr(i, 2), nullptr, 16)));
+  // What `text` says about `peer`; empty when it says nothing.
+  static std::vector<char> find(const std::string& text, Rank peer) {
+    std::istringstream words(text);
+    const std::string wanted = fmt::format("{}:", peer.value);
+    std::vector<char> address;
+    for (std::string word; words >> word;) {
+      if (!word.starts_with(wanted)) continue;
+      for (size_t i = wanted.size(); i + 1 < word.size(); i += 2)
+        address.push_back(static_cast<char>(std::stoi(word.substr(i, 2), nullptr, 16)));
     }
-    return data;
-  }
-  void wait(const std::vector<std::string>& keys) override {
-    for (const auto& key : keys) rendezvous_.get("gloo/" + key);
-  }
-  void wait(const std::vector<std::string>& keys, const std::chrono::milliseconds&) override {
-    wait(keys);
+    return address;
   }
 
  private:
-  const Rendezvous& rendezvous_;
+  std::string text_;
 };
 
 // Waits for sends in the order they were made and drops their memory: Gloo can be waited for but
@@ -85,17 +85,18 @@ class SendKeeper {
     thread_.join();
   }
 
-  void keep(std::unique_ptr<Buffer> buffer, std::shared_ptr<const void> memory) {
+  void keep(Rank to, std::unique_ptr<Buffer> buffer, std::shared_ptr<const void> memory) {
     {
       const std::lock_guard lock(mutex_);
       if (failure_ != nullptr) std::rethrow_exception(failure_);
-      sends_.push_back({std::move(memory), std::move(buffer)});
+      sends_.push_back({to, std::move(memory), std::move(buffer)});
     }
     wake_.notify_all();
   }
 
  private:
   struct Send {
+    Rank to;
     std::shared_ptr<const void> memory;
     std::unique_ptr<Buffer> buffer;
   };
@@ -112,7 +113,7 @@ class SendKeeper {
       try {
         send.buffer->waitSend(patience_);
       } catch (const std::exception& e) {
-        failure = std::make_exception_ptr(lost(e));
+        failure = std::make_exception_ptr(lost(send.to, e));
       }
       lock.lock();
       if (failure != nullptr) {
@@ -133,7 +134,7 @@ class SendKeeper {
 
 class GlooTransport final : public Transport {
  public:
-  GlooTransport(std::shared_ptr<gloo::rendezvous::Context> context,
+  GlooTransport(std::shared_ptr<gloo::transport::Context> context,
                 std::chrono::milliseconds patience)
       : context_(std::move(context)), patience_(patience), keeper_(patience) {}
 
@@ -146,9 +147,9 @@ class GlooTransport final : public Transport {
       auto buffer =
           context_->createUnboundBuffer(const_cast<float*>(data.data()), data.size_bytes());
       buffer->send(to.value, tag);
-      keeper_.keep(std::move(buffer), std::move(keep));
+      keeper_.keep(to, std::move(buffer), std::move(keep));
     } catch (const gloo::Exception& e) {
-      throw lost(e);
+      throw lost(to, e);
     }
   }
 
@@ -158,47 +159,60 @@ class GlooTransport final : public Transport {
         try {
           buffer->waitRecv(patience);
         } catch (const gloo::Exception& e) {
-          throw lost(e);
+          throw lost(from, e);
         }
       }
+      Rank from;
       std::unique_ptr<Buffer> buffer;
       std::chrono::milliseconds patience;
     };
     auto work = std::make_unique<Receive>();
+    work->from = from;
     work->patience = patience_;
     try {
       work->buffer = context_->createUnboundBuffer(into.data(), into.size_bytes());
       work->buffer->recv(from.value, tag);
     } catch (const gloo::Exception& e) {
-      throw lost(e);
+      throw lost(from, e);
     }
     return work;
   }
 
  private:
-  std::shared_ptr<gloo::rendezvous::Context> context_;
+  std::shared_ptr<gloo::transport::Context> context_;
   std::chrono::milliseconds patience_;
   SendKeeper keeper_;
 };
 
 }  // namespace
 
-std::unique_ptr<Transport> connect_gloo(Rank rank, int size, const std::string& host,
-                                        const Rendezvous& rendezvous,
+std::unique_ptr<Transport> connect_gloo(Rank rank, int size, const std::vector<Rank>& peers,
+                                        const std::string& host, const Rendezvous& rendezvous,
                                         std::chrono::milliseconds patience) {
+  gloo::transport::tcp::attr attributes;
+  attributes.hostname = host;
+  const PoliteThreads polite;
+  const auto key = [](Rank r) { return fmt::format("gloo/{}", r.value); };
+  std::shared_ptr<gloo::transport::Context> context;
+  Addresses own;
   try {
-    gloo::transport::tcp::attr attributes;
-    attributes.hostname = host;
-    const PoliteThreads polite;
-    auto device = gloo::transport::tcp::CreateDevice(attributes);
-    auto context = std::make_shared<gloo::rendezvous::Context>(rank.value, size);
+    context = gloo::transport::tcp::CreateDevice(attributes)->createContext(rank.value, size);
     context->setTimeout(patience);
-    Store store(rendezvous);
-    if (size > 1) context->connectFullMesh(store, device);
-    return std::make_unique<GlooTransport>(std::move(context), patience);
+    for (const Rank peer : peers) own.add(peer, context->createPair(peer.value)->address().bytes());
   } catch (const gloo::Exception& e) {
-    throw lost(e);
+    throw Error(ErrorKind::failed, fmt::format("cannot listen at {}: {}", host, e.what()));
   }
+  rendezvous.set(key(rank), own.text());
+  for (const Rank peer : peers) {
+    const auto address = Addresses::find(rendezvous.get(key(peer)), rank);
+    TRIREME_CHECK(!address.empty());
+    try {
+      context->getPair(peer.value)->connect(address);
+    } catch (const gloo::Exception& e) {
+      throw lost(peer, e);
+    }
+  }
+  return std::make_unique<GlooTransport>(std::move(context), patience);
 }
 
 }  // namespace trireme

@@ -4,6 +4,7 @@
 #include <functional>
 #include <memory>
 #include <string>
+#include <vector>
 
 #include "runtime/comm/transport.h"
 
@@ -16,11 +17,12 @@ struct Rendezvous {
   std::function<std::string(const std::string& key)> get;
 };
 
-// Connects all ranks with each other over TCP through Gloo, meeting through `rendezvous`. `host` is
-// the name or address that the others reach this rank at. Collective. `patience`: how long a
-// receive waits before the peer counts as lost.
-std::unique_ptr<Transport> connect_gloo(Rank rank, int size, const std::string& host,
-                                        const Rendezvous& rendezvous,
+// Connects `rank` over TCP through Gloo with those of the `size` ranks that it talks to, meeting
+// through `rendezvous`. Collective, and mutual: a peer must name this rank among its own peers.
+// `host` is the name or address that the others reach this rank at. `patience`: how long a receive
+// waits before the peer counts as lost.
+std::unique_ptr<Transport> connect_gloo(Rank rank, int size, const std::vector<Rank>& peers,
+                                        const std::string& host, const Rendezvous& rendezvous,
                                         std::chrono::milliseconds patience);
 
 }  // namespace trireme

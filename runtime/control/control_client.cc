@@ -133,8 +133,12 @@ void ControlClient::report_checkpoint(int step, const std::string& path) {
   send({{"type", "checkpoint"}, {"step", step}, {"path", path}});
 }
 
-void ControlClient::failed(const Error& error) {
-  send({{"type", "failed"}, {"kind", name_of(error.kind())}, {"message", error.what()}});
+void ControlClient::failed(const Error& error, std::optional<Rank> lost) {
+  Json message = {{"type", "failed"}, {"kind", name_of(error.kind())}, {"message", error.what()}};
+  if (lost) {
+    message["peer"] = lost->value;
+  }
+  send(message);
 }
 
 void ControlClient::done(bool stopped, int step, const Json& summary) {

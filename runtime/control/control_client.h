@@ -7,6 +7,7 @@
 #include <map>
 #include <mutex>
 #include <nlohmann/json.hpp>
+#include <optional>
 #include <stop_token>
 #include <string>
 #include <thread>
@@ -53,8 +54,8 @@ class ControlClient {
   void report_busy(int step, double seconds, double window);
   // From rank 0, once the checkpoint is durable. `step`: how many steps were done.
   void report_checkpoint(int step, const std::string& path);
-  // The last word before exiting with an error.
-  void failed(const Error& error);
+  // The last word before exiting with an error. `lost`: the peer that this rank lost, when known.
+  void failed(const Error& error, std::optional<Rank> lost = std::nullopt);
   // The last word before exiting with 0.
   void done(bool stopped, int step, const nlohmann::json& summary);
 

@@ -10,17 +10,16 @@
 
 #include "planner/plan/plan.h"
 #include "runtime/model/decoder_layer.h"
+#include "runtime/model/stage_passes.h"
 
 namespace trireme {
 
-// One stage of the model on one tensor rank: its weights and the forward, input-gradient and
-// weight-gradient passes of any number of micro-batches in flight. Knows nothing of schedules,
-// pipelines or data replicas. Not thread-safe.
+// One stage of the model on one tensor rank: its weights and its passes.
 //
 // Weights may change while micro-batches are in flight: each of them goes back with the weights
 // that it came with (weight stashing, Harlap et al. 2018). As many versions are kept as
 // micro-batches in flight use, and the newest; when none is in flight, an update happens in place.
-class StageModule {
+class StageModule final : public StagePasses {
  public:
   struct Setup {
     Model model;
@@ -41,37 +40,26 @@ class StageModule {
   // Call after weights were written.
   void weights_changed();
   int kept_versions() const { return static_cast<int>(versions_.size()); }
-  // How many updates the weights had seen, since this stage was made, that a micro-batch in flight
-  // uses, or the newest ones for any other.
-  int version(int micro_batch) const;
+  int version(int micro_batch) const override;
 
-  // Floats of one activation between stages.
-  size_t boundary_floats() const { return static_cast<size_t>(rows_) * setup_.model.hidden; }
+  size_t boundary_floats() const override {
+    return static_cast<size_t>(rows_) * setup_.model.hidden;
+  }
 
-  // `tokens`: micro_batch * sequence inputs, needed with an embedding; `targets`: as many, needed
-  // with a head; both host memory that must stay until the micro-batch's last pass. `input` is
-  // empty for the first stage. Returns the output, or nothing from the last stage, whose losses are
-  // then to be taken.
+  // The last stage's losses are then to be taken.
   Activation forward(int micro_batch, const Activation& input, std::span<const int32_t> tokens,
-                     std::span<const int32_t> targets);
-  // The same for a micro-batch that never goes back: keeps nothing of it but its losses.
+                     std::span<const int32_t> targets) override;
   Activation evaluate(int micro_batch, const Activation& input, std::span<const int32_t> tokens,
-                      std::span<const int32_t> targets);
+                      std::span<const int32_t> targets) override;
   // Sum of the token losses of each sample of a micro-batch that went forward; they are then
   // forgotten.
   std::vector<double> take_losses(int micro_batch);
 
-  // Told when the gradients of a unit (StageParameters) are complete for the micro-batch at hand.
-  using UnitDone = std::function<void(int unit)>;
-
-  // The gradient of the stage's input (empty for the first stage), given that of its output (empty
-  // for the last). Afterwards only what backward_weight needs is still held.
-  Activation backward_input(int micro_batch, const Activation& doutput);
-  // The weight gradients that backward_input left.
-  void backward_weight(int micro_batch, const GradientTarget& target, const UnitDone& done);
-  // Both, unit by unit.
+  Activation backward_input(int micro_batch, const Activation& doutput) override;
+  void backward_weight(int micro_batch, const GradientTarget& target,
+                       const UnitDone& done) override;
   Activation backward(int micro_batch, const Activation& doutput, const GradientTarget& target,
-                      const UnitDone& done);
+                      const UnitDone& done) override;
 
  private:
   // The weights after some number of updates, and the layers that multiply with them.

@@ -5,6 +5,7 @@
 #include <utility>
 
 #include "runtime/comm/communicator.h"
+#include "runtime/model/layer_context.h"
 #include "topology/base/check.h"
 
 namespace trireme {
@@ -57,7 +58,7 @@ void Interpreter::post_receive(const Op& op) {
   if (!needs_message(op, message)) return;
   const int from = message.gradient ? op.stage + 1 : op.stage - 1;
   if (is_local(from)) return;
-  const StageModule& stage = *setup_.stages[chunk_of(op.stage)];
+  const StagePasses& stage = *setup_.stages[chunk_of(op.stage)];
   Arriving arriving{device_.activation(stage.boundary_floats()), nullptr};
   arriving.work = transport_.receive(
       owner(from), message_tag(message.stage, message.micro_batch, message.gradient),
@@ -116,7 +117,7 @@ void Interpreter::hand_over(Activation data, Message message, int to_stage) {
 
 Activation Interpreter::compute(const Op& op, const Activation& input,
                                 const MicroBatchTokens& tokens) {
-  StageModule& stage = *setup_.stages[chunk_of(op.stage)];
+  StagePasses& stage = *setup_.stages[chunk_of(op.stage)];
   GradientSum& sum = *setup_.gradients[chunk_of(op.stage)];
   const int m = op.micro_batch;
   const auto target = [&] { return GradientTarget{sum.target(m), sum.accumulates()}; };

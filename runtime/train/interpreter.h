@@ -8,7 +8,7 @@
 #include "planner/plan/plan.h"
 #include "planner/plan/status_page.h"
 #include "runtime/comm/transport.h"
-#include "runtime/model/stage_module.h"
+#include "runtime/model/stage_passes.h"
 #include "runtime/train/gradient_sum.h"
 #include "runtime/train/trace.h"
 
@@ -34,7 +34,7 @@ class Interpreter {
     const Plan* plan = nullptr;
     int pipeline_rank = 0;
     std::vector<Rank> pipeline;           // the pipeline group's ranks
-    std::vector<StageModule*> stages;     // this rank's, by chunk
+    std::vector<StagePasses*> stages;     // this rank's, by chunk
     std::vector<GradientSum*> gradients;  // likewise
     bool evaluates = false;               // nothing will go back: forwards keep nothing
     // Called when all gradients of a micro-batch are complete; may be empty.

@@ -11,6 +11,7 @@
 #include "planner/plan/status_page.h"
 #include "runtime/comm/communicator.h"
 #include "runtime/data/token_source.h"
+#include "runtime/model/stage_module.h"
 #include "runtime/train/interpreter.h"
 
 namespace trireme {
