@@ -5,11 +5,7 @@
 #include <spdlog/spdlog.h>
 #include <unistd.h>
 
-#include <boost/asio/io_context.hpp>
-#include <boost/asio/ip/tcp.hpp>
 #include <boost/asio/posix/stream_descriptor.hpp>
-#include <boost/asio/steady_timer.hpp>
-#include <chrono>
 #include <cstdlib>
 #include <filesystem>
 #include <map>
@@ -17,6 +13,7 @@
 #include <utility>
 
 #include "launcher/agent_state.h"
+#include "launcher/asio_loop.h"
 #include "launcher/clock.h"
 #include "launcher/doing.h"
 #include "launcher/events.h"
@@ -30,12 +27,6 @@
 namespace trireme {
 namespace {
 
-namespace asio = boost::asio;
-using asio::ip::tcp;
-using boost::system::error_code;
-using Json = nlohmann::json;
-
-constexpr std::chrono::milliseconds kTick{50};
 constexpr int kConnectAttempts =
     100;  // one per tick: the controller's seats may be taken by strangers for a while
 constexpr size_t kTailLines = 20;
@@ -73,7 +64,7 @@ class Agent {
         directory_{order.run_directory},
         log_(spdlog::basic_logger_st("agent", directory_.agent_log(order.node))),
         greeting_(order_.secret, {order.node, order.generation, getpid()}),
-        ticker_(io_),
+        ticker_(io_, [this] { tick(); }),
         state_(monotonic_seconds()) {
     log_->flush_on(spdlog::level::info);
   }
@@ -81,7 +72,7 @@ class Agent {
   int run() {
     log_->info("agent of {}, process {}", order_.node, getpid());
     connect();
-    tick();
+    ticker_.start();
     io_.run();
     log_->info("leaving with exit code {}", exit_code_);
     return exit_code_;
@@ -97,7 +88,7 @@ class Agent {
       give_up(fmt::format("cannot reach the controller: {}", e.message()));
       return;
     }
-    socket.set_option(tcp::no_delay(true), e);
+    send_at_once(socket);
     controller_.emplace(io_, socket.release(), kMaxGreetingBytes);
     controller_->start([this](const Json& message) { hear(message); },
                        [this](const FramedSocket::End& end) { lose_controller(end.why); });
@@ -142,12 +133,6 @@ class Agent {
       watch(rank, seat);
     }
     feed(AgentTick{});
-    ticker_.expires_after(kTick);
-    ticker_.async_wait([this](error_code e) {
-      if (!e) {
-        tick();
-      }
-    });
   }
 
   void feed(const AgentEvent& event) {
@@ -277,7 +262,7 @@ class Agent {
   std::shared_ptr<spdlog::logger> log_;
   AgentGreeting greeting_;
   asio::io_context io_{1};
-  asio::steady_timer ticker_;
+  Ticker ticker_;
   AgentState state_;
   std::optional<FramedSocket> controller_;
   std::map<int, Seat> seats_;  // by rank; stable addresses

@@ -3,16 +3,13 @@
 #include <fmt/format.h>
 
 #include <algorithm>
-#include <boost/asio/io_context.hpp>
-#include <boost/asio/ip/tcp.hpp>
 #include <boost/asio/signal_set.hpp>
-#include <boost/asio/steady_timer.hpp>
-#include <chrono>
 #include <csignal>
 #include <fstream>
 #include <list>
 #include <utility>
 
+#include "launcher/asio_loop.h"
 #include "launcher/clock.h"
 #include "launcher/events.h"
 #include "launcher/framed_socket.h"
@@ -24,12 +21,6 @@
 namespace trireme {
 namespace {
 
-namespace asio = boost::asio;
-using asio::ip::tcp;
-using boost::system::error_code;
-using Json = nlohmann::json;
-
-constexpr std::chrono::milliseconds kTick{50};
 constexpr int kGeneration = 1;
 constexpr int kRecordedStrangers =
     100;  // beyond that they are only counted: no stranger fills the disk
@@ -57,7 +48,7 @@ struct Controller::Core {
         metrics(RunDirectory{setup.run_directory}.metrics(), std::ios::app),
         acceptor(io, tcp::endpoint(asio::ip::address_v4::loopback(), 0)),
         signals(io, SIGINT, SIGTERM),
-        ticker(io),
+        ticker(io, [this] { tick(); }),
         state(setup, monotonic_seconds()),
         agents(setup.nodes.size(), nullptr) {
     if (!metrics) {
@@ -95,8 +86,7 @@ struct Controller::Core {
       note_stranger("too many connections that have not proved themselves");
       return;
     }
-    error_code ignored;
-    socket.set_option(tcp::no_delay(true), ignored);
+    send_at_once(socket);
     connections.emplace_back(io, socket.release(), secret, monotonic_seconds());
     const auto connection = std::prev(connections.end());
     connection->socket.start(
@@ -179,12 +169,6 @@ struct Controller::Core {
       accepting = true;
       accept();
     }
-    ticker.expires_after(kTick);
-    ticker.async_wait([this](error_code e) {
-      if (!e) {
-        tick();
-      }
-    });
   }
 
   void await_signal() {
@@ -224,7 +208,7 @@ struct Controller::Core {
   asio::io_context io{1};
   tcp::acceptor acceptor;
   asio::signal_set signals;
-  asio::steady_timer ticker;
+  Ticker ticker;
   ControllerState state;
   std::list<Connection> connections;
   std::vector<Connection*> agents;  // by node; in `connections`
@@ -249,7 +233,7 @@ RunOutcome Controller::run() {
   core_->accept();
   core_->await_signal();
   core_->start_agents();
-  core_->tick();
+  core_->ticker.start();
   core_->io.run();
   core_->starter.end_all();
   if (core_->strangers > 0) {

@@ -136,10 +136,21 @@ void ControllerState::rank_said(int rank, const Json& message) {
   } else if (type == "checkpoint") {
     checkpoint_saved(rank, message);
   } else if (type == "failed") {
-    postmortem_.rank_said_failed(rank, message.at("kind"), message.at("message"));
+    std::optional<int> lost;
+    if (message.contains("peer")) {
+      lost = message["peer"].get<int>();
+      if (*lost < 0 || static_cast<size_t>(*lost) >= ranks_.size()) {
+        throw Error(ErrorKind::failed,
+                    fmt::format("r{} lost r{}, which there is not", rank, *lost));
+      }
+    }
+    postmortem_.rank_said_failed(rank, message.at("kind"), message.at("message"), lost);
     Json failed = rank_event("rank_failed", rank);
     failed["kind"] = message["kind"];
     failed["cause"] = message["message"];
+    if (lost) {
+      failed["lost"] = *lost;
+    }
     record(std::move(failed));
   } else if (type == "done") {
     rank_done(rank, message);

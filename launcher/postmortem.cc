@@ -24,8 +24,10 @@ Postmortem::RankCase& Postmortem::heard(int rank) {
   return entry;
 }
 
-void Postmortem::rank_said_failed(int rank, const std::string& kind, const std::string& message) {
+void Postmortem::rank_said_failed(int rank, const std::string& kind, const std::string& message,
+                                  std::optional<int> lost) {
   RankCase& entry = heard(rank);
+  entry.lost = lost;
   entry.error_kind = kind;
   entry.error_message = message;
 }
@@ -81,6 +83,40 @@ Postmortem::Class Postmortem::class_of(const RankCase& rank) {
   return rank.end->status.clean() && rank.done ? Class::none : Class::own;
 }
 
+// Where the first report of a lost peer leads, from rank to rank, until one has lost nobody.
+std::optional<int> Postmortem::missed_rank() const {
+  const auto first_report = [this] {
+    const auto before = [](const RankCase& a, const RankCase& b) {
+      return std::pair(!a.lost, a.order) < std::pair(!b.lost, b.order);
+    };
+    return std::min_element(ranks_.begin(), ranks_.end(), before);
+  };
+  const RankCase* rank = ranks_.empty() ? nullptr : &*first_report();
+  std::optional<int> lost = rank == nullptr ? std::nullopt : rank->lost;
+  for (size_t links = 0; lost && links < ranks_.size(); ++links) {
+    rank = &ranks_.at(static_cast<size_t>(*lost));
+    if (!rank->lost) return rank->done ? std::nullopt : lost;
+    lost = rank->lost;
+  }
+  return std::nullopt;  // each has lost another: they tell nothing
+}
+
+Postmortem::Class Postmortem::class_of(int rank) const {
+  const Class c = class_of(ranks_[static_cast<size_t>(rank)]);
+  const bool unexplained = c == Class::teardown || c == Class::none;
+  return unexplained && missed_rank() == rank ? Class::missed : c;
+}
+
+std::string Postmortem::cause_of(int rank) const {
+  const RankCase& entry = ranks_[static_cast<size_t>(rank)];
+  if (class_of(rank) != Class::missed) return cause_of(entry);
+  std::string cause = "was lost by";
+  for (size_t r = 0; r < ranks_.size(); ++r) {
+    if (ranks_[r].lost == rank) cause += fmt::format(" r{}", r);
+  }
+  return cause + (entry.end ? "; " + describe(entry.end->status) : "; its end was not seen");
+}
+
 bool Postmortem::something_failed() const {
   const auto failed = [](const RankCase& rank) {
     const Class c = class_of(rank);
@@ -112,18 +148,20 @@ std::string Postmortem::cause_of(const AgentCase& agent) {
 
 std::string Postmortem::sentence(int rank) const {
   const auto index = static_cast<size_t>(rank);
-  return fmt::format("{}: {}", names_[index], cause_of(ranks_[index]));
+  return fmt::format("{}: {}", names_[index], cause_of(rank));
 }
 
 std::optional<int> Postmortem::worst_rank() const {
-  const auto before = [](const RankCase& a, const RankCase& b) {
-    return std::pair(class_of(a), a.order) < std::pair(class_of(b), b.order);
-  };
-  const auto worst = std::min_element(ranks_.begin(), ranks_.end(), before);
-  if (worst == ranks_.end() || class_of(*worst) >= Class::teardown) {
-    return std::nullopt;
+  std::optional<int> worst;
+  std::pair least{Class::teardown, 0};
+  for (int rank = 0; rank < static_cast<int>(ranks_.size()); ++rank) {
+    const std::pair place{class_of(rank), ranks_[static_cast<size_t>(rank)].order};
+    if (place < least) {
+      least = place;
+      worst = rank;
+    }
   }
-  return static_cast<int>(worst - ranks_.begin());
+  return worst;
 }
 
 const std::pair<const std::string, Postmortem::AgentCase>* Postmortem::worst_agent() const {
@@ -138,7 +176,7 @@ Failure Postmortem::rank_failure(int rank, const std::string& log_directory) con
   return {.subject = names_[index],
           .rank = rank,
           .node = nodes_[index],
-          .cause = cause_of(entry),
+          .cause = cause_of(rank),
           .doing = entry.doing,
           .log_tail = entry.end ? entry.end->log_tail : std::vector<std::string>{},
           .log = fmt::format("{}/rank-{:05}.log", log_directory, rank),
@@ -153,7 +191,7 @@ Failure Postmortem::verdict(const std::string& log_directory) const {
   const RankCase* worst = rank ? &ranks_[static_cast<size_t>(*rank)] : nullptr;
   const bool rank_is_first =
       worst != nullptr &&
-      (agent == nullptr || (class_of(*worst) == Class::own && worst->order < agent->second.order));
+      (agent == nullptr || (class_of(*rank) == Class::own && worst->order < agent->second.order));
   Failure failure;
   if (rank_is_first) {
     failure = rank_failure(*rank, log_directory);
@@ -165,8 +203,8 @@ Failure Postmortem::verdict(const std::string& log_directory) const {
   }
   std::vector<std::pair<int, std::string>> cascade;
   for (size_t r = 0; r < ranks_.size(); ++r) {
-    const Class c = class_of(ranks_[r]);
     const int number = static_cast<int>(r);
+    const Class c = class_of(number);
     if (c == Class::teardown) {
       failure.teardown.push_back(names_[r]);
     } else if (c != Class::none && failure.rank != number) {

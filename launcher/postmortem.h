@@ -42,16 +42,21 @@ std::string to_text(const Failure& failure);
 //      0 before the work was done, a rank or agent that stopped answering, an agent that went away
 //   2. a rank that had been silent for kSuspectSeconds when it was ended: stopped, perhaps, while
 //   the others ran into it
-//   3. a rank that only says that it lost a peer
-//   4. what trireme ended itself is never the cause
-// Among equals the one that was heard of first. Neither clocks of other machines nor the order in
-// which a rank's words and its exit arrive play a role.
+//   3. a rank that others lost and that says nothing of having lost one itself: dead or cut off,
+//   though nobody saw it die
+//   4. a rank that only says that it lost a peer
+//   5. what trireme ended itself is never the cause, unless 2 or 3 hold
+// Among equals the one that was heard of first. A rank that leaves because it lost a peer is lost
+// by others in turn, so 3 follows the first such report from rank to rank to its end. Neither
+// clocks of other machines nor the order in which a rank's words and its exit arrive play a role.
 class Postmortem {
  public:
   // `names` by rank, `nodes` by rank.
   Postmortem(std::vector<std::string> names, std::vector<std::string> nodes);
 
-  void rank_said_failed(int rank, const std::string& kind, const std::string& message);
+  // `lost`: the peer that a "peer_lost" names.
+  void rank_said_failed(int rank, const std::string& kind, const std::string& message,
+                        std::optional<int> lost = std::nullopt);
   void rank_done(int rank);
   void rank_ended(int rank, RankEnd end);
   // Silent for kDeadSeconds, still there.
@@ -66,11 +71,12 @@ class Postmortem {
   Failure verdict(const std::string& log_directory) const;
 
  private:
-  enum class Class { own, suspect, peer_lost, teardown, none };
+  enum class Class { own, suspect, missed, peer_lost, teardown, none };
   struct RankCase {
     int order = 0;  // when it was first heard of; 0: never
     std::string error_kind;
     std::string error_message;
+    std::optional<int> lost;  // the peer that it lost
     bool done = false;
     bool hung = false;
     double silent_seconds = 0;
@@ -85,6 +91,9 @@ class Postmortem {
 
   static Class class_of(const RankCase& rank);
   static std::string cause_of(const RankCase& rank);
+  std::optional<int> missed_rank() const;
+  Class class_of(int rank) const;
+  std::string cause_of(int rank) const;
   static std::string cause_of(const AgentCase& agent);
   RankCase& heard(int rank);
   std::string sentence(int rank) const;

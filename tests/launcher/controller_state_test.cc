@@ -332,6 +332,29 @@ TEST(ControllerState, ReportOrderDoesNotChangeTheCulprit) {
   } while (std::next_permutation(order.begin(), order.end()));
 }
 
+TEST(ControllerState, ARankThatOthersLostIsNamedBeforeThem) {
+  Rehearsal run;
+  run.train();
+  for (const int r : {0, 1, 3}) {
+    run.say(r, {{"type", "failed"}, {"kind", "peer_lost"}, {"message", "reset"}, {"peer", 2}})
+        .ended(r, {.code = 1});
+  }
+  run.ended(2, kOurKill).agents_leave();
+  EXPECT_EQ(run.outcome().failure->rank, 2);
+  EXPECT_EQ(run.outcome().failure->cascade.size(), 3U);
+}
+
+TEST(ControllerState, ALostPeerThatThereIsNotIsRefused) {
+  Rehearsal run;
+  run.train();
+  const Json lost = {{"type", "failed"}, {"kind", "peer_lost"}, {"message", "reset"}};
+  for (const int peer : {-1, 4}) {
+    Json message = lost;
+    message["peer"] = peer;
+    EXPECT_THROW(run.say(0, message), Error) << peer;
+  }
+}
+
 // A fact without a row in the table means nothing: in every phase, events that do not concern it
 // leave it as it is.
 TEST(ControllerState, LateEventsDoNotReviveAFinishedRun) {

@@ -135,7 +135,8 @@ int run(const trireme::RunDirectory& directory, int rank) {
     return 0;
   } catch (const Error& error) {
     fmt::print(stderr, "{}\n", error.what());
-    control.failed(error);
+    const bool lost = error.kind() == ErrorKind::peer_lost && fault.rank >= 0;
+    control.failed(error, lost ? std::optional(trireme::Rank(fault.rank)) : std::nullopt);
     return 1;
   }
 }

@@ -31,6 +31,10 @@ Report said(int rank, const char* kind) {
   };
 }
 
+Report lost(int rank, int peer) {
+  return [=](Postmortem& p) { p.rank_said_failed(rank, "peer_lost", "connection reset", peer); };
+}
+
 constexpr ExitStatus kKilled{.code = 0, .signal = SIGKILL};
 constexpr ExitStatus kOurKill{.code = 0, .signal = SIGKILL, .by_us = true};
 constexpr ExitStatus kOne{.code = 1};
@@ -72,6 +76,22 @@ const std::vector<Case>& cases() {
        {ended(3, kOurKill, 4), said(0, "peer_lost"), ended(0, kOne), ended(1, kOurKill, 0.5)},
        "r3",
        "stopped answering: silent for 4.0 s"},
+      {"a rank that others lost beats those that lost it",
+       {lost(0, 2), ended(0, kOne), lost(1, 2), ended(1, kOne), ended(2, kOurKill, 0.3)},
+       "r2",
+       "was lost by r0 r1; killed by signal 9 (SIGKILL)"},
+      {"a loss is followed to its end: r3 lost r0, which had left because it lost r2",
+       {lost(3, 0), ended(3, kOne), lost(0, 2), ended(0, kOne), ended(2, kOurKill)},
+       "r2",
+       "was lost by r0"},
+      {"a rank of which nothing is ever heard",
+       {lost(0, 3), ended(0, kOne), lost(1, 3), ended(1, kOne), ended(2, kOurKill)},
+       "r3",
+       "was lost by r0 r1; its end was not seen"},
+      {"a signal beats what others say they lost",
+       {lost(0, 1), ended(0, kOne), ended(2, kKilled), ended(1, kOurKill)},
+       "r2",
+       "killed by signal 9"},
       {"a lost agent beats lost peers",
        {[](Postmortem& p) { p.agent_failed("n1", "went away"); }, said(0, "peer_lost"),
         ended(0, kOne), said(1, "peer_lost")},
@@ -107,6 +127,23 @@ TEST(Postmortem, AmongEqualsTheFirstHeardOfIsNamed) {
   said(2, "peer_lost")(only_lost);
   said(1, "peer_lost")(only_lost);
   EXPECT_EQ(only_lost.verdict("").rank, 2);
+}
+
+TEST(Postmortem, RanksThatLostEachOtherAreNamedByWhoSpokeFirst) {
+  for (const int first : {0, 1}) {
+    Postmortem postmortem = four_ranks();
+    lost(first, 1 - first)(postmortem);
+    lost(1 - first, first)(postmortem);
+    EXPECT_EQ(postmortem.verdict("").rank, first);
+  }
+}
+
+TEST(Postmortem, ARankThatWasDoneIsNotMissed) {
+  Postmortem postmortem = four_ranks();
+  postmortem.rank_done(2);
+  ended(2, {})(postmortem);
+  lost(1, 2)(postmortem);
+  EXPECT_EQ(postmortem.verdict("").rank, 1);
 }
 
 TEST(Postmortem, NothingHasFailedWhileRanksFinishOrAreEndedByUs) {

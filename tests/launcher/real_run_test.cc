@@ -68,6 +68,21 @@ TEST_P(RankFault, EndsTheRunWithinTwoSecondsAndIsNamed) {
   EXPECT_EQ(run.event("failure")["rank"], 5);
 }
 
+// Stopped long before its heartbeat is missed: only its peers know.
+TEST(RealRun, ARankThatOnlyItsPeersMissIsNamed) {
+  const ScratchRun run;
+  auto fakes = kEndless;
+  fakes["FAKE_FAULT"] = "hang@5:2";
+  fakes["FAKE_PEER_LOST"] = "1";
+  ControllerProcess controller(run, 2, 4, fakes);
+  EXPECT_EQ(controller.wait(10), 1);
+  EXPECT_TRUE(all_gone(run, 0.5));
+  const Json failure = outcome_of(run)["failure"];
+  EXPECT_EQ(failure["rank"], 5) << failure.dump(1);
+  EXPECT_THAT(failure["cause"], HasSubstr("was lost by r"));
+  EXPECT_EQ(failure["doing"]["step"], 1);
+}
+
 INSTANTIATE_TEST_SUITE_P(All, RankFault,
                          ::testing::Values(FaultCase{"crash", "killed by signal 11 (SIGSEGV)"},
                                            FaultCase{"exit0",
