@@ -114,6 +114,7 @@ Plan rehearsed_plan(Plan plan, const RehearsalOptions& options) {
     throw bad_input("the plan does not say what its ops take: --op-times f=,i=,w= does");
   }
   plan.job.training.steps = options.steps.value_or(kRehearsedSteps);
+  plan.job.training.warmup_steps = 0;  // of the learning rate; could be longer than the rehearsal
   plan.job.checkpoint.every = 0;
   return plan;
 }

@@ -10,10 +10,10 @@ namespace trireme {
 
 // What a command line says about a rehearsal (`trireme run --device emulated`).
 struct RehearsalOptions {
-  std::optional<double> wire_scale;  // 1 unless said
-  std::optional<double> time_scale;  // 1 unless said
-  std::optional<int> steps;          // kRehearsedSteps unless said
-  std::string op_times;              // "f=0.01,i=0.01,w=0.01,hop=0"; empty: those of the plan
+  std::optional<double> wire_scale = {};  // 1 unless said
+  std::optional<double> time_scale = {};  // 1 unless said
+  std::optional<int> steps = {};          // kRehearsedSteps unless said
+  std::string op_times = {};              // "f=0.01,i=0.01,w=0.01,hop=0"; empty: those of the plan
   bool any() const { return wire_scale || time_scale || steps || !op_times.empty(); }
 };
 inline constexpr int kRehearsedSteps = 3;

@@ -123,5 +123,76 @@ TEST_F(Run, DataThatIsNotThereIsNamed) {
   EXPECT_NE(output().find("absent.u16"), std::string::npos) << output();
 }
 
+// A plan for GPUs that are not here, on a model whose data is not here either.
+class RehearsedRun : public Run {
+ protected:
+  void SetUp() override {
+    Run::SetUp();
+    std::ofstream(directory_ + "/big.toml") << R"(name = "big"
+[model]
+family = "gpt2"
+layers = 16
+hidden = 512
+heads = 8
+vocab = 50257
+sequence = 256
+[training]
+global_batch = 8
+steps = 100000
+warmup_steps = 2000
+dtype = "bf16"
+[data]
+path = "nowhere/*.txt"
+)";
+  }
+  int rehearse(const std::string& more) const {
+    return trireme("run " + directory_ + "/big.toml --cluster " + TRIREME_SOURCE_DIR +
+                   "/configs/clusters/dgx-a100-2.toml --device emulated --run-dir " + directory_ +
+                   "/rehearsed --pin tensor=2 --pin pipeline=2 --pin data=1 --pin micro_batch=1 " +
+                   "--pin schedule=1f1b --pin recompute=full --pin sequence_parallel=true " + more);
+  }
+};
+
+TEST_F(RehearsedRun, APlanForAnotherClusterRunsHereWithoutDataWeightsOrLoss) {
+  ASSERT_EQ(rehearse("--json --steps 2 --time-scale 10"), 0) << output();
+  const std::string text = output();
+  const auto report = nlohmann::json::parse(text.substr(text.rfind("{\"bubble_fraction\"")));
+  EXPECT_EQ(report["rehearsal"], true);
+  EXPECT_EQ(report["steps"], 2);
+  EXPECT_TRUE(report["last_loss"].is_null());
+  EXPECT_GE(report["step_seconds"], report["predicted_step_seconds"]);
+  const auto counted = report["summary"]["peak_bytes_per_pipeline_rank"];
+  ASSERT_EQ(counted.size(), 2U);
+  for (size_t p = 0; p < 2; ++p) {
+    const double predicted = report["predicted_memory_bytes_per_pipeline_rank"][p];
+    EXPECT_GT(counted[p], 0.0);
+    EXPECT_LT(counted[p], predicted) << "the prediction has a reserve for what is not counted";
+  }
+  std::ifstream lines(directory_ + "/rehearsed/metrics.jsonl");
+  int steps = 0;
+  for (std::string line; std::getline(lines, line); ++steps)
+    EXPECT_FALSE(nlohmann::json::parse(line).contains("loss")) << line;
+  EXPECT_EQ(steps, 2);
+  EXPECT_TRUE(fs::is_empty(directory_ + "/rehearsed/checkpoints"));
+  EXPECT_TRUE(fs::exists(directory_ + "/rehearsed/trace/trace.json"));
+}
+
+TEST_F(RehearsedRun, GivenOpTimesReplaceThePrediction) {
+  ASSERT_EQ(rehearse("--steps 1 --op-times f=0.001,i=0.001,w=0.001"), 0) << output();
+  // (m + p - 1)(tF + tB) with m = 8 and p = 2.
+  EXPECT_NE(output().find("0.027 s predicted"), std::string::npos) << output();
+}
+
+TEST_F(RehearsedRun, WhatBelongsToOneKindOfDeviceIsRefusedOnTheOther) {
+  EXPECT_EQ(rehearse("--resume " + directory_), 2) << output();
+  EXPECT_EQ(rehearse("--wire-scale 2"), 2) << output();
+  EXPECT_EQ(rehearse("--op-times f=soon"), 2) << output();
+  for (const char* option : {"--wire-scale 1", "--time-scale 2", "--steps 1", "--op-times f=1"}) {
+    EXPECT_EQ(run("trained", option), 2) << output();
+    EXPECT_NE(output().find("--device emulated"), std::string::npos) << output();
+  }
+  EXPECT_FALSE(fs::exists(directory_ + "/rehearsed/logs"));
+}
+
 }  // namespace
 }  // namespace trireme

@@ -230,6 +230,7 @@ TEST(Preflight, WhatThisVersionCannotRunIsRefusedBeforeItStarts) {
   EXPECT_THROW(check_target({.on = "slurm", .device = "cpu"}), Error);
   EXPECT_THROW(check_target({.on = "local", .device = "cuda"}), Error);
   EXPECT_NO_THROW(check_target({}));
+  EXPECT_NO_THROW(check_target({.on = "local", .device = "emulated"}));
 }
 
 }  // namespace
