@@ -107,8 +107,7 @@ TEST_F(Run, ResumesOnAnotherLayoutWithTheSameLosses) {
 }
 
 TEST_F(Run, RefusesWhatTheRuntimeDoesNotHaveBeforeAnythingStarts) {
-  for (const char* pin :
-       {"recompute=full", "sequence_parallel=true", "optimizer_sharding=1", "schedule=zb-v"}) {
+  for (const char* pin : {"recompute=full", "sequence_parallel=true", "optimizer_sharding=1"}) {
     EXPECT_EQ(run("refused", std::string("--pin ") + pin), 2) << pin << "\n" << output();
     EXPECT_FALSE(fs::exists(directory_ + "/refused/logs")) << pin;
   }

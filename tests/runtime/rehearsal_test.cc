@@ -118,6 +118,9 @@ const std::vector<Degrees>& layouts() {
       {.pipeline = 4, .schedule = "gpipe"},
       {.pipeline = 2, .chunks = 2, .schedule = "interleaved"},
       {.tensor = 2, .pipeline = 2, .data = 2},
+      {.pipeline = 4, .schedule = "zb-h1"},
+      {.pipeline = 2, .chunks = 2, .schedule = "zb-v"},
+      {.pipeline = 2, .chunks = 2, .schedule = "dualpipe-v"},
   };
   return kLayouts;
 }
@@ -127,8 +130,11 @@ TEST(Rehearsal, NoStepIsShorterThanTheSimulatedOne) {
     const Plan plan = rehearsed(degrees);
     Traffic traffic;
     const auto reports = rehearse(plan, {}, traffic);
-    // Rank 0 starts the first op and ends the last one in all of these.
-    EXPECT_GE(reports[0].window_seconds, simulated_seconds(plan) - 1e-9) << to_string(degrees);
+    // Rank 0 starts the first op and ends the last one in all of these. The simulator holds back
+    // what the first op of an overlapped pair produces until the pair ends.
+    if (degrees.schedule != "dualpipe-v") {
+      EXPECT_GE(reports[0].window_seconds, simulated_seconds(plan) - 1e-9) << to_string(degrees);
+    }
     for (const auto& report : reports) {
       const int ops = plan.layout.micro_batches * plan.layout.chunks;
       EXPECT_NEAR(report.busy_seconds, ops * 2.5 * kMillisecond, 1e-9) << to_string(degrees);
@@ -217,6 +223,15 @@ TEST(Rehearsal, TracesEveryOp) {
     }
     EXPECT_EQ(ops, planned);
   }
+}
+
+TEST(Rehearsal, ForwardsThatNeverGoBackKeepNothing) {
+  const Plan plan = rehearsed({.pipeline = 2, .schedule = "forward-only"});
+  Traffic traffic;
+  const auto reports = rehearse(plan, {}, traffic);
+  EXPECT_NEAR(reports[0].busy_seconds, plan.layout.micro_batches * kMillisecond, 1e-9);
+  EXPECT_LT(reports[0].peak_bytes[0], kActivationBytes);
+  EXPECT_EQ(traffic.gradient_floats, 0);
 }
 
 // connect_gloo needs both sides to name each other, each once and in order.
