@@ -6,6 +6,7 @@
 #include <sys/mman.h>
 #include <sys/stat.h>
 #include <unistd.h>
+#include <algorithm>
 #include <cerrno>
 #include <cstring>
 #include <nlohmann/json.hpp>
@@ -185,7 +186,7 @@ void SafetensorsFile::read(const Tensor& tensor, int64_t first, std::span<float>
   TRIREME_CHECK(first >= 0 && first + static_cast<int64_t>(to.size()) <= elements(tensor.shape));
   const char* from = data_ + data_begin_ + tensor.begin + static_cast<size_t>(first) * width;
   if (width == 4) {
-    std::memcpy(to.data(), from, to.size_bytes());
+    std::copy_n(from, to.size_bytes(), reinterpret_cast<char*>(to.data()));
     return;
   }
   for (size_t i = 0; i < to.size(); ++i) {
