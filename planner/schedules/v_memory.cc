@@ -254,6 +254,7 @@ Schedule from_first_slots(const char* name, const std::vector<FirstSlots>& first
 Schedule v_half_schedule(int pipeline, int micro_batches) {
   const int p = pipeline, shift = p % 2 == 0 ? 3 : 0;
   std::vector<FirstSlots> first;
+  first.reserve(at(p));
   for (int r = 0; r < p; ++r) {
     first.push_back({2 * r, 3 * p - 2 - r, 3 * p - 1 + shift + 2 * r, 6 * p - 2 + shift - r});
   }
@@ -264,6 +265,7 @@ Schedule v_half_schedule(int pipeline, int micro_batches) {
 Schedule v_min_schedule(int pipeline, int micro_batches) {
   const int p = pipeline, shift = p % 3 == 0 ? 2 : 0;
   std::vector<FirstSlots> first;
+  first.reserve(at(p));
   for (int r = 0; r < p; ++r) {
     first.push_back({r, 2 * p - 1 - r, 2 * p + shift + r, 4 * p - 1 + shift - r});
   }

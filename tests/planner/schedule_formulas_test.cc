@@ -156,6 +156,15 @@ TEST(ScheduleFormulas, DualPipeVWithPairsOfThree) {
   });
 }
 
+// About p/2m and 2p/3m of 6m slots.
+TEST(ScheduleFormulas, VHalfAndVMinPayTimeForMemory) {
+  for_all_points([](const Point& x) {
+    if (!x.unit() || x.m < 2 * x.p) return;
+    ASSERT_LE(x.makespan(v_half_schedule(x.p, x.m)), 6 * x.m + 3 * x.p) << at(x);
+    ASSERT_LE(x.makespan(v_min_schedule(x.p, x.m)), 6 * x.m + 4 * x.p) << at(x);
+  });
+}
+
 struct Peak {
   const char* name;
   std::function<int(int p, int v, int m, int r)> least, most;
