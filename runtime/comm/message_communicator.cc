@@ -1,5 +1,6 @@
 #include <algorithm>
-#include <cstring>
+#include <array>
+#include <memory>
 
 #include "planner/plan/layout.h"
 #include "runtime/comm/communicator.h"
@@ -12,10 +13,16 @@ namespace {
 // two members that moves no more bytes either, so they always do.
 constexpr size_t kDirectFloats = 16 * 1024;
 
-using Shared = std::shared_ptr<std::vector<float>>;
+// Memory for `size` floats that nobody has touched: zeroing megabytes that are overwritten at once
+// shows in a step.
+std::shared_ptr<float[]> unwritten(size_t size) {
+  return std::make_shared_for_overwrite<float[]>(size);
+}
 
-Shared copy_of(std::span<const float> data) {
-  return std::make_shared<std::vector<float>>(data.begin(), data.end());
+std::shared_ptr<float[]> copy_of(std::span<const float> data) {
+  auto copy = unwritten(data.size());
+  std::copy(data.begin(), data.end(), copy.get());
+  return copy;
 }
 
 class DoneWork final : public Work {
@@ -23,11 +30,23 @@ class DoneWork final : public Work {
   void wait() override {}
 };
 
-void combine(std::span<float> into, std::span<const float> other, ReduceOp op) {
+void combine(std::span<float> into, const float* other, ReduceOp op) {
   if (op == ReduceOp::sum) {
     for (size_t i = 0; i < into.size(); ++i) into[i] += other[i];
   } else {
     for (size_t i = 0; i < into.size(); ++i) into[i] = std::max(into[i], other[i]);
+  }
+}
+
+// into = parts[0] op parts[1] op ..., in that order; `into` may be one of the parts. Block by block,
+// so that every part is read once and the sums stay in the nearest cache.
+void combine_all(std::span<float> into, const std::vector<const float*>& parts, ReduceOp op) {
+  std::array<float, 1024> block;
+  for (size_t first = 0; first < into.size(); first += block.size()) {
+    const std::span<float> sums(block.data(), std::min(block.size(), into.size() - first));
+    std::copy_n(parts[0] + first, sums.size(), sums.begin());
+    for (size_t i = 1; i < parts.size(); ++i) combine(sums, parts[i] + first, op);
+    std::copy(sums.begin(), sums.end(), into.begin() + static_cast<std::ptrdiff_t>(first));
   }
 }
 
@@ -49,7 +68,7 @@ class MessageCommunicator final : public Communicator {
     TRIREME_CHECK(all.size() == mine.size() * ranks_.size());
     if (mine.empty()) return;
     const uint64_t tag = next_tag();
-    const Shared copy = copy_of(mine);
+    const auto copy = copy_of(mine);
     std::vector<std::unique_ptr<Work>> arriving;
     for (int member = 0; member < size(); ++member) {
       const auto part = all.subspan(member * mine.size(), mine.size());
@@ -57,7 +76,7 @@ class MessageCommunicator final : public Communicator {
         std::copy(mine.begin(), mine.end(), part.begin());
       } else {
         arriving.push_back(transport_.receive(ranks_[member], tag, part));
-        transport_.send(ranks_[member], tag, *copy, copy);
+        transport_.send(ranks_[member], tag, {copy.get(), mine.size()}, copy);
       }
     }
     for (auto& work : arriving) work->wait();
@@ -97,17 +116,17 @@ class AllReduce final : public Work {
         scatter_tag_(group.next_tag()),
         gather_tag_(direct_ ? 0 : group.next_tag()) {
     const auto mine = part(group_.index_);
-    const Shared copy = copy_of(data_);
+    const auto copy = copy_of(data_);
     for (int member = 0; member < group_.size(); ++member) {
       received_.emplace_back();
       if (member == group_.index_) continue;
-      received_.back().resize(mine.size());
-      arriving_.push_back(
-          group_.transport_.receive(group_.ranks_[member], scatter_tag_, received_.back()));
+      received_.back() = unwritten(mine.size());
+      arriving_.push_back(group_.transport_.receive(group_.ranks_[member], scatter_tag_,
+                                                    {received_.back().get(), mine.size()}));
       const auto theirs = part(member);
       const size_t first = theirs.data() - data_.data();
       group_.transport_.send(group_.ranks_[member], scatter_tag_,
-                             std::span<const float>(*copy).subspan(first, theirs.size()), copy);
+                             {copy.get() + first, theirs.size()}, copy);
     }
   }
 
@@ -126,20 +145,21 @@ class AllReduce final : public Work {
 
   void reduce_own_part() {
     const auto mine = part(group_.index_);
-    received_[group_.index_].assign(mine.begin(), mine.end());
-    std::copy(received_[0].begin(), received_[0].end(), mine.begin());
-    for (int member = 1; member < group_.size(); ++member) combine(mine, received_[member], op_);
+    std::vector<const float*> parts;
+    for (const auto& part : received_) parts.push_back(part.get());
+    parts[group_.index_] = mine.data();
+    combine_all(mine, parts, op_);
   }
 
   void spread() {
     std::vector<std::unique_ptr<Work>> arriving;
     const auto mine = part(group_.index_);
-    const Shared copy = copy_of(mine);
+    const auto copy = copy_of(mine);
     for (int member = 0; member < group_.size(); ++member) {
       if (member == group_.index_) continue;
       arriving.push_back(
           group_.transport_.receive(group_.ranks_[member], gather_tag_, part(member)));
-      group_.transport_.send(group_.ranks_[member], gather_tag_, *copy, copy);
+      group_.transport_.send(group_.ranks_[member], gather_tag_, {copy.get(), mine.size()}, copy);
     }
     for (auto& work : arriving) work->wait();
   }
@@ -150,7 +170,7 @@ class AllReduce final : public Work {
   bool direct_;
   uint64_t scatter_tag_;
   uint64_t gather_tag_;
-  std::vector<std::vector<float>> received_;
+  std::vector<std::shared_ptr<float[]>> received_;  // by member; nothing at our own index
   std::vector<std::unique_ptr<Work>> arriving_;
 };
 
