@@ -142,14 +142,6 @@ Error TomlTable::mismatch(std::string_view key, const toml::node& node,
 
 Error TomlTable::unexpected(std::string_view key, const std::string& expected) const {
   if (const auto* node = table_->get(key)) return mismatch(key, *node, expected);
-  // A key that is missing may be there under a misspelt name.
-  for (const auto& [other, node] : *table_) {
-    const bool asked = asked_.find(other.str()) != asked_.end();
-    if (asked || !nearest_name(other.str(), {std::string(key)})) continue;
-    return Error(ErrorKind::bad_input,
-                 fmt::format("{}: {}: found an unknown key; did you mean \"{}\"?",
-                             position(file_, other.source()), full_name(other.str()), key));
-  }
   return error(key, fmt::format("missing, expected {}", expected));
 }
 
