@@ -8,6 +8,7 @@
 #include "runtime/checkpoint/checkpoint.h"
 #include "runtime/checkpoint/model_files.h"
 #include "runtime/train/learning_rate.h"
+#include "runtime/train/stage_optimizer.h"
 #include "runtime/train/stream.h"
 #include "runtime/train/tied_embeddings.h"
 #include "topology/base/check.h"
@@ -69,15 +70,9 @@ StepKind step_kind(const Schedule& schedule) {
 
 struct Trainer::StageState {
   StageState(Device& device, Communicator& tensor_group, const StageModule::Setup& setup)
-      : module(device, tensor_group, setup),
-        momentum(device.allocate(module.parameters().weight_count)),
-        variance(device.allocate(module.parameters().weight_count)) {
-    device.zero(momentum.data(), momentum.size());
-    device.zero(variance.data(), variance.size());
-  }
+      : module(device, tensor_group, setup), optimizer(device, module.parameters()) {}
   StageModule module;
-  Buffer momentum;
-  Buffer variance;
+  StageOptimizer optimizer;
   std::unique_ptr<GradientSum> sum;
   float* gradients = nullptr;  // of the last step
 };
@@ -185,9 +180,11 @@ void Trainer::load_checkpoint(const std::string& directory) {
       weights.read(spec, values.data());
       device_.copy_from_host(stage->module.weights() + spec.offset, values.data(), values.size());
       optimizer.read("momentum", spec, values.data());
-      device_.copy_from_host(stage->momentum.data() + spec.offset, values.data(), values.size());
+      device_.copy_from_host(stage->optimizer.momentum() + spec.offset, values.data(),
+                             values.size());
       optimizer.read("variance", spec, values.data());
-      device_.copy_from_host(stage->variance.data() + spec.offset, values.data(), values.size());
+      device_.copy_from_host(stage->optimizer.variance() + spec.offset, values.data(),
+                             values.size());
     }
   }
 }
@@ -349,7 +346,10 @@ void Trainer::agree(StepReport& report, bool stop) {
 void Trainer::update_at_end(const StepReport& report) {
   status_.doing = static_cast<int32_t>(StatusPage::Doing::optimizer);
   const double begin = Trace::now();
-  for (auto& stage : stages_) update(*stage, step_ + 1, *report.grad_norm);
+  for (auto& stage : stages_) {
+    stage->optimizer.update(stage->module, stage->gradients, plan_.job.training,
+                            {step_ + 1, *report.learning_rate, *report.grad_norm});
+  }
   trace_.add(Trace::Kind::optimizer, "AdamW", begin, Trace::now());
 }
 
@@ -367,32 +367,11 @@ void Trainer::update_in_stream(int chunk, int micro_batch) {
     const auto mine = square_norms(stage);
     norm = norm_of(gather_doubles(*tensor_group_, mine), mine.size(), mine.size());
   }
-  update(stage, step_ * m + micro_batch % m + 1, norm);
+  const Training& training = plan_.job.training;
+  stage.optimizer.update(stage.module, stage.gradients, training,
+                         {step_ * m + micro_batch % m + 1, learning_rate(training, step_), norm});
   stage.sum->reset();
   trace_.add(Trace::Kind::optimizer, "AdamW", begin, Trace::now());
-}
-
-// `count`: updates so far, this one included.
-void Trainer::update(StageState& stage, int count, double norm) {
-  const Training& training = plan_.job.training;
-  AdamW settings;
-  settings.learning_rate = static_cast<float>(learning_rate(training, step_));
-  settings.beta1 = static_cast<float>(training.beta1);
-  settings.beta2 = static_cast<float>(training.beta2);
-  settings.epsilon = static_cast<float>(training.epsilon);
-  settings.step = count;
-  if (training.clip_grad > 0) {
-    settings.gradient_scale =
-        static_cast<float>(std::fmin(1.0, training.clip_grad / (norm + 1e-6)));
-  }
-  float* weights = stage.module.next_weights();
-  for (const auto& spec : stage.module.parameters().specs) {
-    settings.weight_decay = spec.decays ? static_cast<float>(training.weight_decay) : 0.0F;
-    device_.adamw(weights + spec.offset, stage.momentum.data() + spec.offset,
-                  stage.variance.data() + spec.offset, stage.gradients + spec.offset,
-                  spec.local_count(), settings);
-  }
-  stage.module.weights_changed();
 }
 
 std::optional<std::string> Trainer::save(const RunDirectory& run) {
@@ -401,8 +380,8 @@ std::optional<std::string> Trainer::save(const RunDirectory& run) {
   status_.doing = static_cast<int32_t>(StatusPage::Doing::saving);
   std::vector<trireme::StageState> states;
   for (auto& stage : stages_) {
-    states.push_back({&stage->module.parameters(), stage->module.weights(), stage->momentum.data(),
-                      stage->variance.data()});
+    states.push_back({&stage->module.parameters(), stage->module.weights(),
+                      stage->optimizer.momentum(), stage->optimizer.variance()});
   }
   auto directory = save_checkpoint(plan_, rank_, device_, transport_, states, step_, run);
   status_.doing = static_cast<int32_t>(StatusPage::Doing::idle);

@@ -93,7 +93,6 @@ class Trainer {
   void agree(StepReport& report, bool stop);
   void update_at_end(const StepReport& report);
   void update_in_stream(int chunk, int micro_batch);
-  void update(StageState& stage, int count, double norm);
 
   const Plan& plan_;
   Rank rank_;

@@ -79,6 +79,37 @@ TEST_F(Run, EightProcessesTrainToTheLossesOfTwo) {
   EXPECT_EQ(losses("eight"), losses("two"));
 }
 
+// Split backwards, both ends of the pipeline on one rank, pairs.
+TEST_F(Run, OtherSchedulesTrainToTheSameLosses) {
+  ASSERT_EQ(run("two", kTwoRanks), 0) << output();
+  const std::string four = "--pin tensor=2 --pin pipeline=2 --pin data=1 --pin micro_batch=1 ";
+  for (const std::string schedule : {"zb-h1", "zb-v", "dualpipe-v"}) {
+    const std::string chunks = schedule == "zb-h1" ? "1" : "2";
+    ASSERT_EQ(run(schedule, four + "--pin chunks=" + chunks + " --pin schedule=" + schedule), 0)
+        << output();
+    EXPECT_EQ(losses(schedule), losses("two")) << schedule;
+  }
+}
+
+TEST_F(Run, MetricsSayWhatKindOfStepItWas) {
+  const std::string two = "--pin tensor=1 --pin pipeline=2 --pin data=1 --pin chunks=1 ";
+  const auto first_step = [&](const std::string& schedule) {
+    EXPECT_EQ(run(schedule, two + "--pin micro_batch=1 --pin schedule=" + schedule), 0) << output();
+    std::ifstream lines(directory_ + "/" + schedule + "/metrics.jsonl");
+    std::string line;
+    std::getline(lines, line);
+    return nlohmann::json::parse(line);
+  };
+  const auto stream = first_step("pipedream");
+  EXPECT_EQ(stream.value("asynchronous", false), true);
+  EXPECT_FALSE(stream.contains("grad_norm"));
+  EXPECT_TRUE(stream.contains("learning_rate"));
+  const auto evaluation = first_step("forward-only");
+  EXPECT_FALSE(evaluation.contains("grad_norm"));
+  EXPECT_FALSE(evaluation.contains("learning_rate"));
+  EXPECT_TRUE(fs::is_empty(directory_ + "/forward-only/checkpoints"));
+}
+
 TEST_F(Run, LeavesEverythingThatTheRunDirectoryPromises) {
   ASSERT_EQ(run("one", kEightRanks), 0) << output();
   for (const char* name :
