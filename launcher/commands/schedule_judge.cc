@@ -77,6 +77,7 @@ std::optional<std::vector<int>> activations_within(const std::vector<double>& li
   if (costs.memory.size() > 1) return std::nullopt;
   const double activation = costs.memory.empty() ? 1 : costs.memory.front().activation;
   std::vector<int> whole;
+  whole.reserve(limits.size());
   for (const double limit : limits) {
     whole.push_back(static_cast<int>(std::min(1e9, std::floor(limit / activation + kRounding))));
   }

@@ -119,6 +119,7 @@ std::string compare_with_run(const std::string& run_directory, std::optional<int
   const std::vector<View> views = views_of(plan, chosen->second);
   if (format == "json") return as_json(run_directory, chosen->first, views);
   std::vector<Timeline> timelines;
+  timelines.reserve(views.size());
   for (const View& view : views) {
     timelines.push_back(
         {.schedule = &plan.schedule,

@@ -116,28 +116,30 @@ std::string svg_cells(const Timeline& timeline, size_t rank, const SvgRow& row) 
 std::string svg_shares(const Timeline& timeline, size_t rank, const SvgRow& row, size_t columns) {
   const Shares shares = shares_of(timeline, rank, columns);
   const double step = timeline.end * row.pixels_per_time / static_cast<double>(columns);
-  const double bottom = row.top + row.cell;
+  const auto x_of = [&](size_t column) {
+    return svg_number(row.left + step * static_cast<double>(column));
+  };
+  const auto y_of = [&](double share) {
+    return svg_number(row.top + row.cell - row.cell * std::min(1.0, share));
+  };
   std::vector<double> below(columns, 0);
   std::string svg;
   for (size_t kind = 0; kind < 4; ++kind) {
-    // The upper edge from left to right, then the lower edge back.
-    std::string upper, lower;
+    std::string edges;  // the upper one from left to right, then the lower one back
     double most = 0;
     for (size_t c = 0; c < columns; ++c) {
       const double share = shares[c][kind];
       most = std::max(most, share);
-      const double high = bottom - row.cell * std::min(1.0, below[c] + share);
-      const double x = row.left + step * static_cast<double>(c);
-      upper += fmt::format("{}{} {}H{}", upper.empty() ? "M" : "L", svg_number(x), svg_number(high),
-                           svg_number(x + step));
-      lower = fmt::format("L{} {}H{}", svg_number(x + step),
-                          svg_number(bottom - row.cell * std::min(1.0, below[c])), svg_number(x)) +
-              lower;
-      below[c] += share;
+      edges += fmt::format("{}{} {}H{}", c == 0 ? "M" : "L", x_of(c), y_of(below[c] + share),
+                           x_of(c + 1));
+    }
+    for (size_t c = columns; c-- > 0;) {
+      edges += fmt::format("L{} {}H{}", x_of(c + 1), y_of(below[c]), x_of(c));
+      below[c] += shares[c][kind];
     }
     if (most == 0) continue;
-    svg += fmt::format("<path fill='{}' d='{}{}Z'/>\n",
-                       cell_colour(static_cast<OpKind>(kind), 0, 1), upper, lower);
+    svg += fmt::format("<path fill='{}' d='{}Z'/>\n", cell_colour(static_cast<OpKind>(kind), 0, 1),
+                       edges);
   }
   return svg;
 }

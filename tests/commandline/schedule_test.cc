@@ -165,9 +165,19 @@ TEST_F(ScheduleCommand, ComparesWithAFileAndTellsWhatCannotBe) {
   EXPECT_THAT(svg.out, AllOf(StartsWith("<svg "), HasSubstr(">mine.csv</text>")));
 }
 
+// `script` gives the command a terminal; what it shows goes to its own stdout.
 TEST_F(ScheduleCommand, ColoursAreForTerminals) {
   const std::string schedule = "schedule 1f1b --pipeline 2 --microbatches 2";
+  const auto on_terminal = [&](const std::string& environment) {
+    const std::string command = "cd " + directory_ + " && " + environment +
+                                " TERM=xterm script -qec '" + TRIREME_BINARY_DIR + "/trireme " +
+                                schedule + "' /dev/null > shown.txt < /dev/null";
+    EXPECT_EQ(std::system(command.c_str()), 0);
+    return read("shown.txt");
+  };
   EXPECT_THAT(trireme(schedule).out, Not(HasSubstr("\x1b")));
+  EXPECT_THAT(on_terminal("NO_COLOR="), HasSubstr("\x1b[30;48;5;117m0"));
+  EXPECT_THAT(on_terminal("NO_COLOR=1"), Not(HasSubstr("\x1b")));
 }
 
 // A run of two ranks whose ops take 1 and 2 seconds, as their traces tell it.
