@@ -1,43 +1,38 @@
 #include "planner/drawing/plan_costs.h"
 
-#include "planner/cost/kernels.h"
+#include <algorithm>
 
 namespace trireme {
 namespace {
 
-double flops_of(const std::vector<Kernel>& kernels) {
-  double sum = 0;
-  for (const Kernel& kernel : kernels) sum += kernel.flops;
-  return sum;
+// The seconds of the step that the pipeline takes, by the plan's own account.
+double pipeline_seconds(const Plan& plan) {
+  double seconds = 0;
+  for (const auto& [cause, part] : plan.prediction.breakdown) {
+    if (cause == "forward" || cause == "backward" || cause == "tensor_communication" ||
+        cause == "pipeline_idle") {
+      seconds += part;
+    }
+  }
+  return seconds;
 }
 
 }  // namespace
 
 Costs drawing_costs(const Plan& plan) {
-  const WorkShape shape{plan.layout.micro_batch, plan.layout.tensor, plan.layout.sequence_parallel,
-                        plan.layout.recompute, plan.job.training.dtype};
-  const auto cost_of = [](const PartKernels& part) {
-    return StageCost{flops_of(part.forward), flops_of(part.input), flops_of(part.weight)};
-  };
-  const StageCost layer = cost_of(layer_kernels(plan.job.model, shape));
-  const StageCost head = cost_of(head_kernels(plan.job.model, shape));
   Costs costs;
   costs.stages.clear();
+  costs.hop = plan.prediction.hop_seconds;
+  for (const StagePrediction& stage : plan.prediction.stages) {
+    costs.stages.push_back({stage.forward_seconds, stage.input_seconds, stage.weight_seconds});
+  }
+  if (!costs.stages.empty()) return costs;
   for (const Stage& stage : plan.stages) {
-    const double heads = stage.head ? 1 : 0;
-    costs.stages.push_back({stage.layers * layer.forward + heads * head.forward,
-                            stage.layers * layer.input + heads * head.input,
-                            stage.layers * layer.weight + heads * head.weight});
+    const double work = std::max(1, stage.layers);
+    costs.stages.push_back({work, work, work});
   }
-  double pipeline = 0;
-  for (const auto& [cause, seconds] : plan.prediction.breakdown) {
-    if (cause == "forward" || cause == "backward" || cause == "tensor_communication" ||
-        cause == "pipeline_idle") {
-      pipeline += seconds;
-    }
-  }
-  const double drawn = makespan_of(plan.schedule, costs);
-  const double scale = drawn > 0 && pipeline > 0 ? pipeline / drawn : 1;
+  const double drawn = makespan_of(plan.schedule, costs), predicted = pipeline_seconds(plan);
+  const double scale = drawn > 0 && predicted > 0 ? predicted / drawn : 1;
   for (StageCost& stage : costs.stages) {
     stage = {scale * stage.forward, scale * stage.input, scale * stage.weight};
   }

@@ -5,9 +5,9 @@
 
 namespace trireme {
 
-// Op costs to draw a plan with: in proportion to the FLOPs of each stage (forward 1, input and
-// weight gradient 1 each, plus recomputation), without hops, scaled so that the step's pipeline
-// takes as long as the plan predicts. A plan keeps no costs of single ops.
+// Op costs to draw a plan with, in seconds: what it predicts for the ops of each stage and a hop.
+// Of a plan that predicts no ops every layer counts the same, and the pipeline takes as long as the
+// plan predicts.
 Costs drawing_costs(const Plan& plan);
 
 }  // namespace trireme
