@@ -4,6 +4,7 @@
 
 #include <string_view>
 
+#include "planner/checker.h"
 #include "planner/plan/plan_check.h"
 #include "topology/base/error.h"
 
@@ -75,6 +76,12 @@ void check_runnable(const Plan& plan) {
   }
   if (const auto fault = find_fault(plan))
     throw Error(ErrorKind::bad_input, fmt::format("the plan: {}", fault->found_and_expected));
+  // A plan may be written by hand, and its schedule come from anywhere.
+  if (const Verdict verdict = check_schedule(plan.schedule); !verdict.legal) {
+    throw Error(ErrorKind::bad_input,
+                fmt::format("the plan's schedule cannot run: {}{}{}", verdict.reason,
+                            verdict.grid.empty() ? "" : "\n", verdict.grid));
+  }
 }
 
 }  // namespace trireme

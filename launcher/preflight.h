@@ -15,7 +15,8 @@ struct RunTarget {
 
 // Says no before anything is started. Throws Error(unavailable) for what this version does not have
 // (other targets, bf16, sequence parallelism, recompute, optimizer sharding) and Error(bad_input)
-// for a plan whose parts do not go together or that does not fit on this machine.
+// for a plan whose parts do not go together, that does not fit on this machine, or whose schedule
+// the checker refutes (planner/checker.h).
 void check_target(const RunTarget& target);
 // What is trained; a rehearsal has its own check (launcher/rehearsal.h).
 void check_runnable(const Job& job);

@@ -5,6 +5,7 @@
 #include <algorithm>
 #include <cstdint>
 #include <map>
+#include <tuple>
 #include <utility>
 
 #include "planner/standstill.h"
@@ -15,25 +16,30 @@ namespace {
 
 // One end of a message, as its rank's program has it.
 struct End {
+  uint32_t channel = 0;
+  uint32_t number = 0;    // among the ends of its kind on this channel
+  uint32_t position = 0;  // of the op that makes the output or takes it
   bool sends = false;
-  size_t channel = 0;
-  size_t number = 0;    // among the ends of its kind on this channel
-  size_t position = 0;  // of the op that makes the output or takes it
-  Op output;            // the op that makes it, I for B or I: both ends say the same
 };
 
-// An op, an overlapped pair, or the ends that are posted together.
+// An op or overlapped pair, or the ends that are posted together.
 struct Step {
+  uint32_t first = 0;  // position of the op, or index of the first end
+  uint32_t count = 0;
   bool op = false;
-  size_t first = 0;  // position of the op, or index of the first end
-  size_t count = 0;
 };
 
-// An ordered pair of ranks, with the step that each of its ends stands at, by number.
+// Where an end stands in its rank's program.
+struct Spot {
+  uint32_t step = 0;
+  uint32_t end = 0;
+};
+
+// An ordered pair of ranks and its messages by number.
 struct Channel {
   size_t from = 0, to = 0;
-  std::vector<std::pair<size_t, size_t>> sends, receives;  // step, and index of the end
-  size_t posted_sends = 0, posted_receives = 0;            // so far in a walk
+  std::vector<Spot> sends = {}, receives = {};
+  size_t posted_sends = 0, posted_receives = 0;  // so far in a walk
 };
 
 struct Lowered {
@@ -48,108 +54,129 @@ class Lowering {
   Lowering(const Schedule& schedule, SendMode mode) : schedule_(schedule), mode_(mode) {
     result_.ends.resize(schedule.ranks.size());
     result_.steps.resize(schedule.ranks.size());
+    lay_channels();
     for (size_t rank = 0; rank < schedule.ranks.size(); ++rank) lower(rank);
   }
 
   Lowered take() { return std::move(result_); }
 
  private:
+  // Edge 2s leads from stage s to s+1, edge 2s+1 to s-1.
+  void lay_channels() {
+    std::map<std::pair<int, int>, int> numbers;
+    const auto lay = [&](int from, int to) {
+      const auto [at, is_new] = numbers.emplace(std::pair(from, to), result_.channels.size());
+      if (is_new) {
+        result_.channels.push_back({static_cast<size_t>(from), static_cast<size_t>(to)});
+      }
+      return at->second;
+    };
+    channel_of_edge_.assign(2 * schedule_.stages.size(), -1);
+    for (size_t stage = 1; stage < schedule_.stages.size(); ++stage) {
+      const int before = schedule_.stages[stage - 1].rank, here = schedule_.stages[stage].rank;
+      if (before == here) continue;
+      channel_of_edge_[2 * (stage - 1)] = lay(before, here);
+      channel_of_edge_[2 * stage + 1] = lay(here, before);
+    }
+  }
+
   void lower(size_t rank) {
     const std::vector<Op>& program = schedule_.ranks[rank];
-    std::vector<Step>& steps = result_.steps[rank];
     closed_ = 0;
     size_t width = 0;
     for (size_t at = 0; at < program.size(); at += width) {
       width = program[at].overlaps_next ? 2 : 1;
-      for (size_t i = at; i < at + width; ++i) receive_for(rank, i);
+      for (size_t i = at; i < at + width; ++i) add_end(false, rank, i);
       close_batch(rank);
-      steps.push_back({true, at, width});
-      for (size_t i = at; i < at + width; ++i) send_of(rank, i);
+      result_.steps[rank].push_back(
+          {static_cast<uint32_t>(at), static_cast<uint32_t>(width), true});
+      for (size_t i = at; i < at + width; ++i) add_end(true, rank, i);
     }
     close_batch(rank);
   }
 
-  void receive_for(size_t rank, size_t position) {
+  // The send of an op's output, or the receive of its input, where another rank has the other end.
+  void add_end(bool sends, size_t rank, size_t position) {
     const Op& op = schedule_.ranks[rank][position];
     if (op.kind == OpKind::backward_weight) return;
     const bool forward = op.kind == OpKind::forward;
-    const int from = forward ? op.stage - 1 : op.stage + 1;
-    add_end(false, rank, position, from,
-            {forward ? OpKind::forward : OpKind::backward_input, false, from, op.micro_batch});
-  }
-
-  void send_of(size_t rank, size_t position) {
-    const Op& op = schedule_.ranks[rank][position];
-    if (op.kind == OpKind::backward_weight) return;
-    const bool forward = op.kind == OpKind::forward;
-    add_end(true, rank, position, forward ? op.stage + 1 : op.stage - 1,
-            {forward ? OpKind::forward : OpKind::backward_input, false, op.stage, op.micro_batch});
-  }
-
-  void add_end(bool sends, size_t rank, size_t position, int peer_stage, const Op& output) {
-    if (peer_stage < 0 || peer_stage >= static_cast<int>(schedule_.stages.size())) return;
-    const auto peer = static_cast<size_t>(schedule_.stages[static_cast<size_t>(peer_stage)].rank);
-    if (peer == rank) return;
-    const size_t number = sends ? channel_of(rank, peer) : channel_of(peer, rank);
-    Channel& channel = result_.channels[number];
-    std::vector<std::pair<size_t, size_t>>& mine = sends ? channel.sends : channel.receives;
+    const int maker = sends ? op.stage : op.stage + (forward ? -1 : 1);
+    if (maker < 0 || maker >= static_cast<int>(schedule_.stages.size())) return;
+    const int number = channel_of_edge_[2 * static_cast<size_t>(maker) + (forward ? 0 : 1)];
+    if (number < 0) return;
+    Channel& channel = result_.channels[static_cast<size_t>(number)];
+    std::vector<Spot>& spots = sends ? channel.sends : channel.receives;
     std::vector<End>& ends = result_.ends[rank];
-    mine.emplace_back(result_.steps[rank].size(), ends.size());
-    ends.push_back({sends, number, mine.size() - 1, position, output});
+    const auto step = static_cast<uint32_t>(result_.steps[rank].size());
+    ends.push_back({static_cast<uint32_t>(number), static_cast<uint32_t>(spots.size()),
+                    static_cast<uint32_t>(position), sends});
+    spots.push_back({step, static_cast<uint32_t>(ends.size() - 1)});
     if (mode_ != SendMode::batched) close_batch(rank);
   }
 
   // Makes a step of the ends that no step has yet.
   void close_batch(size_t rank) {
-    const size_t end = result_.ends[rank].size();
-    if (end > closed_) result_.steps[rank].push_back({false, closed_, end - closed_});
+    const auto end = static_cast<uint32_t>(result_.ends[rank].size());
+    if (end > closed_) result_.steps[rank].push_back({closed_, end - closed_, false});
     closed_ = end;
-  }
-
-  size_t channel_of(size_t from, size_t to) {
-    const auto [at, is_new] = numbers_.emplace(std::pair(from, to), result_.channels.size());
-    if (is_new) result_.channels.push_back({from, to, {}, {}});
-    return at->second;
   }
 
   const Schedule& schedule_;
   SendMode mode_;
-  std::map<std::pair<size_t, size_t>, size_t> numbers_;
-  size_t closed_ = 0;  // ends of the rank at hand that are part of a step
+  std::vector<int> channel_of_edge_;  // -1 within a rank
+  uint32_t closed_ = 0;               // ends of the rank at hand that are part of a step
   Lowered result_;
 };
+
+// Where an end's output comes from: of a forward or not, stage and micro-batch.
+std::tuple<bool, int, int> output_of(const Schedule& schedule, size_t rank, const End& end) {
+  const Op& op = schedule.ranks[rank][end.position];
+  const bool forward = op.kind == OpKind::forward;
+  return {forward, end.sends ? op.stage : op.stage + (forward ? -1 : 1), op.micro_batch};
+}
 
 // The op that makes the output which this end sends or takes; the ends of its channel must be in
 // order.
 const Op& maker_of(const Schedule& schedule, const Lowered& lowered, const End& end) {
   const Channel& channel = lowered.channels[end.channel];
-  const End& sent = lowered.ends[channel.from][channel.sends[end.number].second];
+  const End& sent = lowered.ends[channel.from][channel.sends[end.number].end];
   return schedule.ranks[channel.from][sent.position];
+}
+
+Verdict wrong_order(const Schedule& schedule, const Lowered& lowered, const Channel& channel,
+                    size_t number) {
+  const End& taken = lowered.ends[channel.to][channel.receives[number].end];
+  const auto sent = [&](const Spot& spot) -> const End& {
+    return lowered.ends[channel.from][spot.end];
+  };
+  const auto wanted =
+      std::find_if(channel.sends.begin(), channel.sends.end(), [&](const Spot& spot) {
+        return output_of(schedule, channel.from, sent(spot)) ==
+               output_of(schedule, channel.to, taken);
+      });
+  const auto maker = [&](const Spot& spot) {
+    return to_string(schedule.ranks[channel.from][sent(spot).position]);
+  };
+  const Spot& first = channel.sends[number];
+  return {false,
+          fmt::format("message {} of the channel from rank {} to rank {} is the output of {} (op "
+                      "{} there), but {} (op {} here) takes that of {}: messages are received in "
+                      "the order sent",
+                      number, channel.from, channel.to, maker(first), sent(first).position,
+                      to_string(schedule.ranks[channel.to][taken.position]), taken.position,
+                      maker(*wanted)),
+          OpPosition{static_cast<int>(channel.to), taken.position}, ""};
 }
 
 std::optional<Verdict> check_order(const Schedule& schedule, const Lowered& lowered) {
   for (const Channel& channel : lowered.channels) {
     TRIREME_CHECK(channel.sends.size() == channel.receives.size());
     for (size_t i = 0; i < channel.sends.size(); ++i) {
-      const End& sent = lowered.ends[channel.from][channel.sends[i].second];
-      const End& taken = lowered.ends[channel.to][channel.receives[i].second];
-      if (sent.output == taken.output) continue;
-      const auto wanted =
-          std::find_if(channel.sends.begin(), channel.sends.end(), [&](const auto& send) {
-            return lowered.ends[channel.from][send.second].output == taken.output;
-          });
-      const auto maker = [&](size_t end) {
-        return to_string(schedule.ranks[channel.from][lowered.ends[channel.from][end].position]);
-      };
-      return Verdict{
-          false,
-          fmt::format("message {} of the channel from rank {} to rank {} is the output of {} (op "
-                      "{} there), but {} (op {} here) takes that of {}: messages are received in "
-                      "the order sent",
-                      i, channel.from, channel.to, maker(channel.sends[i].second), sent.position,
-                      to_string(schedule.ranks[channel.to][taken.position]), taken.position,
-                      maker(wanted->second)),
-          OpPosition{static_cast<int>(channel.to), taken.position}, ""};
+      const End& sent = lowered.ends[channel.from][channel.sends[i].end];
+      const End& taken = lowered.ends[channel.to][channel.receives[i].end];
+      if (output_of(schedule, channel.from, sent) != output_of(schedule, channel.to, taken)) {
+        return wrong_order(schedule, lowered, channel, i);
+      }
     }
   }
   return std::nullopt;
@@ -230,10 +257,11 @@ std::string name_of(const Schedule& schedule, const Lowered& lowered, size_t ran
   std::string name;
   for (size_t i = step.first; i < step.first + step.count; ++i) {
     if (step.op) {
-      name += (name.empty() ? "" : "&") + to_string(schedule.ranks[rank][i]);
+      name += fmt::format("{}{}", name.empty() ? "" : "&", to_string(schedule.ranks[rank][i]));
     } else {
       const End& end = lowered.ends[rank][i];
-      name += (end.sends ? ">" : "<") + to_string(maker_of(schedule, lowered, end));
+      name +=
+          fmt::format("{}{}", end.sends ? '>' : '<', to_string(maker_of(schedule, lowered, end)));
     }
   }
   return name;
@@ -251,10 +279,10 @@ Verdict explain_stop(const Schedule& schedule, const Lowered& lowered, const Wal
     const Channel& channel = lowered.channels[end->channel];
     stuck.stuck = true;
     const std::string output = to_string(maker_of(schedule, lowered, *end));
-    stuck.waiting = (end->sends ? ">" : "<") + output;
-    stuck.needed = (end->sends ? "<" : ">") + output;
+    stuck.waiting = fmt::format("{}{}", end->sends ? '>' : '<', output);
+    stuck.needed = fmt::format("{}{}", end->sends ? '<' : '>', output);
     stuck.for_rank = end->sends ? channel.to : channel.from;
-    stuck.for_step = (end->sends ? channel.receives : channel.sends)[end->number].first;
+    stuck.for_step = (end->sends ? channel.receives : channel.sends)[end->number].step;
   }
   const std::vector<size_t> cycle = wait_cycle(ranks);
   const size_t culprit = culprit_of(ranks, cycle);

@@ -58,7 +58,11 @@ std::string draw_standstill(const std::vector<StuckRank>& ranks, const std::vect
     grid += fmt::format("rank {:>3} {}", rank, from > 0 ? "..." : "   ");
     for (size_t i = from; i < std::min(steps[rank], head + 1 + kAfter); ++i) {
       std::string cell = name(rank, i);
-      if (i == head) cell = rank == culprit ? "!" + cell + "!" : "[" + cell + "]";
+      if (i == head && rank == culprit) {
+        cell = fmt::format("!{}!", cell);
+      } else if (i == head) {
+        cell = fmt::format("[{}]", cell);
+      }
       grid += fmt::format(" {:>7}", cell);
     }
     if (ranks[rank].stuck) {

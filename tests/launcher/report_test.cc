@@ -220,6 +220,8 @@ TEST(Preflight, WhatThisVersionCannotRunIsRefusedBeforeItStarts) {
   };
   EXPECT_THAT(refused([](Plan& p) { p.job.training.dtype = Dtype::bf16; }), HasSubstr("bf16"));
   EXPECT_THAT(refused([](Plan& p) { p.schedule.micro_batches = 7; }), HasSubstr("micro_batches"));
+  EXPECT_THAT(refused([](Plan& p) { p.schedule.ranks = {parse_csv_row("0B0,0F0", "row")}; }),
+              HasSubstr("schedule cannot run"));
   EXPECT_THAT(refused([](Plan& p) { p.layout.sequence_parallel = true; }), HasSubstr("sequence"));
   EXPECT_THAT(refused([](Plan& p) { p.layout.recompute = Recompute::full; }),
               HasSubstr("recompute = \"full\""));

@@ -1,5 +1,6 @@
 #include "planner/checker.h"
 
+#include <fmt/ranges.h>
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
@@ -140,9 +141,9 @@ TEST(Checker, TheLeastLimitIsThePeak) {
 }
 
 std::string listed(const std::vector<Op>& ops) {
-  std::string text;
-  for (const Op& op : ops) text += (text.empty() ? "" : " ") + to_string(op);
-  return text;
+  std::vector<std::string> words;
+  for (const Op& op : ops) words.push_back(to_string(op));
+  return fmt::format("{}", fmt::join(words, " "));
 }
 
 TEST(Checker, ListsWhatIsMissing) {
