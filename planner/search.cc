@@ -33,11 +33,15 @@ struct Candidate {
   Known known = Known::quick_bound;
 };
 
-// The layout that came closest to fitting.
-struct Miss {
-  double missing_bytes = 0;
-  std::string text;
-};
+std::string reason_of(const Miss& miss) {
+  const MemoryParts& parts = miss.needed;
+  return fmt::format(
+      "pipeline rank {} lacks {:.2f} GB: {:.2f} GB needed (parameters {:.2f}, gradients {:.2f}, "
+      "optimizer {:.2f}, activations {:.2f}, reserve {:.2f}) of {:.2f} GB",
+      miss.pipeline_rank, miss.missing_bytes() / 1e9, parts.total() / 1e9, parts.parameters / 1e9,
+      parts.gradients / 1e9, parts.optimizer / 1e9, parts.activations / 1e9, parts.reserve / 1e9,
+      miss.device_bytes / 1e9);
+}
 
 // Best-first search: the candidate of least bound is looked at more closely until the least is an
 // exact prediction, which then nothing can beat (A* with lazily refined bounds).
@@ -49,7 +53,7 @@ class Search {
     for (size_t g = 0; g < cluster.groups.size(); ++g) models_.emplace_back(job, cluster, g);
   }
 
-  PlanResult run() {
+  std::variant<PlanResult, NoPlan> run() {
     const double begin = options_.clock ? options_.clock() : 0;
     check_pins(job_);
     enumerate();
@@ -58,7 +62,7 @@ class Search {
       queue_.pop();
       advance(next);
     }
-    if (best_.empty()) throw nothing_fits();
+    if (best_.empty()) return nothing_fits();
     fill_result();
     if (options_.clock) result_.seconds = options_.clock() - begin;
     return std::move(result_);
@@ -121,7 +125,8 @@ class Search {
   bool hopeless(const Candidate& candidate) {
     if (!miss_ || options_.keep_rejections) return false;
     const StepModel& model = models_[candidate.group];
-    if (model.average_resident(candidate.layout) - model.device_memory() <= miss_->missing_bytes) {
+    if (model.average_resident(candidate.layout) - model.device_memory() <=
+        miss_->missing_bytes()) {
       return false;
     }
     fastest_miss_ = std::min(fastest_miss_, candidate.seconds);
@@ -171,30 +176,22 @@ class Search {
   }
 
   bool fits(const Candidate& candidate, const std::vector<MemoryParts>& memory) {
-    const double limit = models_[candidate.group].device_memory();
     const size_t fullest = fullest_rank(memory);
-    const double missing = missing_bytes(models_[candidate.group], memory);
-    if (missing <= 0) return true;
+    Miss miss{candidate.layout, static_cast<int>(fullest), memory[fullest],
+              models_[candidate.group].device_memory()};
+    if (miss.missing_bytes() <= 0) return true;
     fastest_miss_ = std::min(fastest_miss_, candidate.seconds);
-    const bool closest = !miss_ || missing < miss_->missing_bytes;
-    if (!closest && !options_.keep_rejections) return false;
-    const MemoryParts& parts = memory[fullest];
-    const std::string reason = fmt::format(
-        "pipeline rank {} lacks {:.2f} GB: {:.2f} GB needed (parameters {:.2f}, gradients {:.2f}, "
-        "optimizer {:.2f}, activations {:.2f}, reserve {:.2f}) of {:.2f} GB",
-        fullest, missing / 1e9, parts.total() / 1e9, parts.parameters / 1e9, parts.gradients / 1e9,
-        parts.optimizer / 1e9, parts.activations / 1e9, parts.reserve / 1e9, limit / 1e9);
-    const std::string name = describe(candidate.layout);
-    if (closest) miss_ = Miss{missing, name + ": " + reason};
-    if (options_.keep_rejections) result_.rejections.push_back({name, reason});
+    if (options_.keep_rejections) {
+      result_.rejections.push_back({describe(candidate.layout), reason_of(miss)});
+    }
+    if (!miss_ || miss.missing_bytes() < miss_->missing_bytes()) miss_ = std::move(miss);
     return false;
   }
 
-  Error nothing_fits() const {
-    const std::string what =
-        miss_ ? fmt::format("no layout fits the memory; closest is {}. {}", miss_->text, kSavers)
-              : fmt::format("no layout fits; {}", last_reason_);
-    return Error(ErrorKind::no_layout, what);
+  NoPlan nothing_fits() const {
+    if (!miss_) return {{}, fmt::format("no layout fits; {}", last_reason_)};
+    return {miss_, fmt::format("no layout fits the memory; closest is {}: {}. {}",
+                               describe(miss_->layout), reason_of(*miss_), kSavers)};
   }
 
   void fill_result() {
@@ -267,8 +264,17 @@ std::string describe(const Layout& layout) {
                      layout.schedule);
 }
 
-PlanResult find_plan(const Job& job, const Cluster& cluster, const PlanOptions& options) {
+std::variant<PlanResult, NoPlan> try_plan(const Job& job, const Cluster& cluster,
+                                          const PlanOptions& options) {
   return Search(job, cluster, options).run();
+}
+
+PlanResult find_plan(const Job& job, const Cluster& cluster, const PlanOptions& options) {
+  auto answer = try_plan(job, cluster, options);
+  if (const auto* none = std::get_if<NoPlan>(&answer)) {
+    throw Error(ErrorKind::no_layout, none->reason);
+  }
+  return std::get<PlanResult>(std::move(answer));
 }
 
 }  // namespace trireme

@@ -2,9 +2,12 @@
 
 #include <cstdint>
 #include <functional>
+#include <optional>
 #include <string>
+#include <variant>
 #include <vector>
 
+#include "planner/cost/memory.h"
 #include "planner/plan/plan.h"
 #include "topology/cluster.h"
 
@@ -42,6 +45,22 @@ struct PlanResult {
       notes;  // what the reader should know: idle devices, node groups left out
 };
 
+// A layout that does not fit the memory, on its fullest pipeline rank.
+struct Miss {
+  Layout layout;
+  int pipeline_rank = 0;
+  MemoryParts needed;
+  double device_bytes = 0;
+
+  double missing_bytes() const { return needed.total() - device_bytes; }
+};
+
+// The answer where there is no plan.
+struct NoPlan {
+  std::optional<Miss> closest;  // to fitting; without one no layout was possible at all
+  std::string reason;           // the whole answer in a sentence or two
+};
+
 // The fastest layout of `job` on one node group of `cluster`, pins honoured. Searched are
 //   tensor       divisors of a node's devices within its fastest links, at most one per key-value
 //   head pipeline, data, chunks, micro-batch   all that fit the devices, layers and the batch
@@ -52,7 +71,10 @@ struct PlanResult {
 // layout it did not simulate has a lower bound above the result. Deterministic; pure.
 //
 // Throws Error(bad_input) for pins that contradict each other or the job, Error(unavailable) for a
-// pinned schedule that is not built, Error(no_layout) when nothing fits, naming the closest miss.
+// pinned schedule that is not built.
+std::variant<PlanResult, NoPlan> try_plan(const Job& job, const Cluster& cluster,
+                                          const PlanOptions& options);
+// The same for callers that need a plan: Error(no_layout) with NoPlan's reason.
 PlanResult find_plan(const Job& job, const Cluster& cluster, const PlanOptions& options);
 
 // "tensor=2 pipeline=4 data=1 chunks=1 micro_batch=2 schedule=1f1b"
