@@ -50,6 +50,7 @@ struct NodeGroup {
   int nics = 0;
   double nic_bytes_per_s = 0;  // each
   int cores = 0;               // CPU nodes: cores that the node's slots share; 0: as many as slots
+  double price_per_device_hour = 0;  // in any currency; 0: not known
   bool operator==(const NodeGroup&) const = default;
 };
 

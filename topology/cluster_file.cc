@@ -18,6 +18,7 @@ constexpr double kBitsPerByte = 8;
 // Upper ends that catch a slip of units, not tomorrow's hardware.
 constexpr double kMostGiga = 1e9;
 constexpr double kMostMicroseconds = 1e9;
+constexpr double kMostPrice = 1e6;
 
 // What a small message takes from one device of a node to another before its first byte arrives:
 // nominal orders of magnitude for the software path (NCCL, loopback TCP), of which a table of link
@@ -178,6 +179,7 @@ NodeGroup read_group(TomlTable& nodes) {
                                            group.device.name));
   }
   group.cores = static_cast<int>(cores.value_or(0));
+  group.price_per_device_hour = nodes.number_or("price_per_device_hour", 0, 0, kMostPrice);
   nodes.finish();
   return group;
 }
