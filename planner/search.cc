@@ -189,9 +189,10 @@ class Search {
   }
 
   NoPlan nothing_fits() const {
-    if (!miss_) return {{}, fmt::format("no layout fits; {}", last_reason_)};
-    return {miss_, fmt::format("no layout fits the memory; closest is {}: {}. {}",
-                               describe(miss_->layout), reason_of(*miss_), kSavers)};
+    if (!miss_) return {{}, last_reason_, "no layout fits; " + last_reason_};
+    return {miss_, "",
+            fmt::format("no layout fits the memory; closest is {}: {}. {}", describe(miss_->layout),
+                        reason_of(*miss_), kSavers)};
   }
 
   void fill_result() {

@@ -58,6 +58,7 @@ struct Miss {
 // The answer where there is no plan.
 struct NoPlan {
   std::optional<Miss> closest;  // to fitting; without one no layout was possible at all
+  std::string rule;             // then: what the last one broke
   std::string reason;           // the whole answer in a sentence or two
 };
 

@@ -1,0 +1,167 @@
+#include "planner/summary.h"
+
+#include <fmt/format.h>
+
+#include <algorithm>
+#include <cctype>
+#include <map>
+#include <set>
+#include <string_view>
+#include <unordered_map>
+
+#include "planner/cost/step.h"
+
+namespace trireme {
+namespace {
+
+struct HostPlace {
+  int node = 0;
+  size_t group = 0;
+};
+
+std::unordered_map<std::string_view, HostPlace> places_by_host(const Cluster& cluster) {
+  std::unordered_map<std::string_view, HostPlace> places;
+  int node = 0;
+  for (size_t g = 0; g < cluster.groups.size(); ++g) {
+    for (const std::string& host : cluster.groups[g].hosts) places[host] = {node++, g};
+  }
+  return places;
+}
+
+using GroupOf = std::vector<Rank> (*)(const Layout&, Rank);
+
+AxisSpan span_of(const std::string& axis, const Layout& layout, int Coordinates::*coordinate,
+                 GroupOf group_of, const std::vector<int>& node_of_rank, int leaf_nodes) {
+  AxisSpan span{axis};
+  for (int rank = 0; rank < layout.ranks(); ++rank) {
+    if (coordinates_of(layout, Rank(rank)).*coordinate != 0) continue;  // one member of each group
+    std::set<int> nodes, leaves;
+    const std::vector<Rank> group = group_of(layout, Rank(rank));
+    for (const Rank member : group) {
+      const int node = node_of_rank[static_cast<size_t>(member.value)];
+      nodes.insert(node);
+      leaves.insert(leaf_nodes > 0 ? node / leaf_nodes : 0);
+    }
+    span.ranks = static_cast<int>(group.size());
+    span.nodes = std::max(span.nodes, static_cast<int>(nodes.size()));
+    span.leaves = std::max(span.leaves, static_cast<int>(leaves.size()));
+  }
+  return span;
+}
+
+// A cause of the breakdown in words, with the figure of the layout that it grows with.
+std::string in_words(const std::string& cause, const Layout& layout) {
+  if (cause == "compute") return "compute";
+  if (cause == "tensor_communication") {
+    return fmt::format("communication among {} tensor ranks", layout.tensor);
+  }
+  if (cause == "pipeline_idle") {
+    return fmt::format("idle time in a pipeline of {} ranks that has {} micro-batches",
+                       layout.pipeline, layout.micro_batches);
+  }
+  if (cause == "data_reduction") {
+    return fmt::format("the sum of gradients over {} replicas that no backward hides", layout.data);
+  }
+  if (cause == "tied_embeddings") return "agreement of the two copies of the embedding";
+  if (cause == "optimizer") return "the optimizer's update";
+  std::string words = cause;
+  std::replace(words.begin(), words.end(), '_', ' ');
+  return words;
+}
+
+// Causes with their shares of the step, the largest first; forward and backward are one.
+std::vector<std::pair<std::string, double>> shares(const Prediction& prediction) {
+  std::vector<std::pair<std::string, double>> shares = {{"compute", 0}};
+  for (const auto& [cause, seconds] : prediction.breakdown) {
+    const double share = seconds / prediction.step_seconds;
+    if (cause == "forward" || cause == "backward") {
+      shares.front().second += share;
+    } else {
+      shares.emplace_back(cause, share);
+    }
+  }
+  std::stable_sort(shares.begin(), shares.end(),
+                   [](const auto& a, const auto& b) { return a.second > b.second; });
+  return shares;
+}
+
+// By how much the busiest pipeline rank has more to do than the average one, and which it is.
+struct Busiest {
+  int rank = 0;
+  double above_average = 0;
+};
+
+Busiest busiest_rank(const Plan& plan) {
+  if (plan.prediction.stages.size() != plan.stages.size()) return {};
+  std::vector<double> work(static_cast<size_t>(plan.layout.pipeline), 0);
+  double sum = 0;
+  for (size_t s = 0; s < plan.stages.size(); ++s) {
+    const StagePrediction& stage = plan.prediction.stages[s];
+    const double seconds = stage.forward_seconds + stage.input_seconds + stage.weight_seconds;
+    work[static_cast<size_t>(plan.stages[s].pipeline_rank)] += seconds;
+    sum += seconds;
+  }
+  const auto most = std::max_element(work.begin(), work.end());
+  const double average = sum / static_cast<double>(work.size());
+  return {static_cast<int>(most - work.begin()), average > 0 ? *most / average - 1 : 0};
+}
+
+}  // namespace
+
+std::vector<AxisSpan> axis_spans(const Plan& plan, const Cluster& cluster) {
+  const auto places = places_by_host(cluster);
+  std::vector<int> nodes;
+  for (const PlacedRank& placed : plan.placement) nodes.push_back(places.at(placed.node).node);
+  const int leaf = cluster.fabric.kind == FabricKind::tree ? cluster.fabric.leaf_nodes : 0;
+  const Layout& layout = plan.layout;
+  return {span_of("tensor", layout, &Coordinates::tensor, tensor_group, nodes, leaf),
+          span_of("data", layout, &Coordinates::data, data_group, nodes, leaf),
+          span_of("pipeline", layout, &Coordinates::pipeline, pipeline_group, nodes, leaf)};
+}
+
+std::vector<RankMemory> memory_by_rank(const Plan& plan, const Cluster& cluster) {
+  const auto places = places_by_host(cluster);
+  std::map<size_t, std::vector<MemoryParts>> by_group;  // what all ranks need on this kind of node
+  std::vector<RankMemory> ranks;
+  const auto block = static_cast<size_t>(plan.layout.tensor * plan.layout.data);
+  for (size_t p = 0; p < static_cast<size_t>(plan.layout.pipeline); ++p) {
+    const size_t group = places.at(plan.placement[block * p].node).group;
+    auto& parts = by_group[group];
+    if (parts.empty()) {
+      parts = StepModel(plan.job, cluster, group).memory(plan.layout, plan.stages, plan.schedule);
+    }
+    ranks.push_back({parts[p], cluster.groups[group].device.memory_bytes});
+  }
+  return ranks;
+}
+
+std::string bottleneck(const Plan& plan) {
+  const auto causes = shares(plan.prediction);
+  const auto percent = [](double share) { return fmt::format("{:.1f} %", 100 * share); };
+  std::string text = in_words(causes.front().first, plan.layout);
+  text.front() = static_cast<char>(std::toupper(static_cast<unsigned char>(text.front())));
+  text += fmt::format(" takes {} of the step", percent(causes.front().second));
+  const Busiest busiest = busiest_rank(plan);
+  if (causes.front().first == "compute" && busiest.above_average > 0.02) {
+    text += fmt::format(", set by pipeline rank {} with {} more work than the average",
+                        busiest.rank, percent(busiest.above_average));
+  }
+  if (causes.size() > 1 && causes[1].second > 0.005) {
+    text += fmt::format("; next is {} with {}", in_words(causes[1].first, plan.layout),
+                        percent(causes[1].second));
+  }
+  return text + ".";
+}
+
+double cost_per_million_tokens(const Plan& plan, const Cluster& cluster) {
+  const auto places = places_by_host(cluster);
+  double per_hour = 0;
+  for (const PlacedRank& placed : plan.placement) {
+    const double price = cluster.groups[places.at(placed.node).group].price_per_device_hour;
+    if (price <= 0) return 0;
+    per_hour += price;
+  }
+  return per_hour / 3600 / plan.prediction.tokens_per_second * 1e6;
+}
+
+}  // namespace trireme
