@@ -40,9 +40,7 @@ Cluster load_cluster(const std::string& path) {
   return cluster;
 }
 
-PlanResult plan_job(const PlanningInput& input, int top, bool keep_rejections) {
-  const Job job = load_job(input.job, input.pins);
-  const Cluster cluster = load_cluster(input.cluster);
+PlanOptions planning_options(int top, bool keep_rejections) {
   PlanOptions options;
   options.top = top;
   options.keep_rejections = keep_rejections;
@@ -50,7 +48,13 @@ PlanResult plan_job(const PlanningInput& input, int top, bool keep_rejections) {
     return std::chrono::duration<double>(std::chrono::steady_clock::now().time_since_epoch())
         .count();
   };
-  return find_plan(job, cluster, options);
+  return options;
+}
+
+PlanResult plan_job(const PlanningInput& input, int top, bool keep_rejections) {
+  const Job job = load_job(input.job, input.pins);
+  const Cluster cluster = load_cluster(input.cluster);
+  return find_plan(job, cluster, planning_options(top, keep_rejections));
 }
 
 void write_text_file(const std::string& path, const std::string& text) {

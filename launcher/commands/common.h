@@ -26,7 +26,10 @@ Job load_job(const std::string& path, const std::vector<std::string>& pins);
 // here.
 Cluster load_cluster(const std::string& path);
 
-// Reads both files and searches, with a clock for the search's own time.
+// With a clock for the search's own time.
+PlanOptions planning_options(int top, bool keep_rejections);
+
+// Reads both files and searches.
 PlanResult plan_job(const PlanningInput& input, int top, bool keep_rejections);
 
 // Throws Error(failed) when the file cannot be written.

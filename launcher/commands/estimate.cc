@@ -7,6 +7,7 @@
 
 #include "launcher/commands/common.h"
 #include "launcher/commands/report.h"
+#include "launcher/commands/terminal.h"
 
 namespace trireme {
 
@@ -23,8 +24,11 @@ void add_estimate_command(CLI::App& app, int& exit_status) {
   sub->footer(
       "Example: trireme estimate job.toml --cluster cluster.toml --pin tensor=8 --pin pipeline=4");
   sub->callback([command, &exit_status] {
-    const PlanResult result = plan_job(command->input, 1, false);
-    fmt::print("{}", command->json ? result_json(result).dump(2) + "\n" : result_table(result));
+    const Job job = load_job(command->input.job, command->input.pins);
+    const Cluster cluster = load_cluster(command->input.cluster);
+    const PlanResult result = find_plan(job, cluster, planning_options(1, false));
+    fmt::print("{}", command->json ? result_json(result, cluster).dump(2) + "\n"
+                                   : result_table(result, cluster, stdout_takes_colour()));
     exit_status = 0;
   });
 }

@@ -3,61 +3,15 @@
 #include <fmt/format.h>
 
 #include <algorithm>
-#include <cmath>
-#include <map>
-#include <nlohmann/json.hpp>
 
+#include "launcher/commands/figures.h"
 #include "planner/drawing/plan_costs.h"
 #include "planner/drawing/text.h"
+#include "planner/summary.h"
 #include "topology/hostlist.h"
 
 namespace trireme {
 namespace {
-
-using Json = nlohmann::ordered_json;
-
-Json layout_json(const Layout& layout) {
-  return {{"tensor", layout.tensor},
-          {"pipeline", layout.pipeline},
-          {"data", layout.data},
-          {"chunks", layout.chunks},
-          {"schedule", layout.schedule},
-          {"micro_batch", layout.micro_batch},
-          {"micro_batches", layout.micro_batches},
-          {"sequence_parallel", layout.sequence_parallel},
-          {"recompute", name_of(layout.recompute)},
-          {"optimizer_sharding", layout.optimizer_sharding}};
-}
-
-Json prediction_json(const Prediction& prediction) {
-  Json breakdown = Json::object();
-  for (const auto& [cause, seconds] : prediction.breakdown) breakdown[cause] = seconds;
-  return {{"step_seconds", prediction.step_seconds},
-          {"tokens_per_second", prediction.tokens_per_second},
-          {"model_tflops_per_device", prediction.model_tflops_per_device},
-          {"hardware_tflops_per_device", prediction.hardware_tflops_per_device},
-          {"mfu", prediction.mfu},
-          {"bubble_fraction", prediction.bubble_fraction},
-          {"memory_bytes_per_pipeline_rank", prediction.memory_bytes_per_pipeline_rank},
-          {"breakdown", breakdown}};
-}
-
-std::string duration(double seconds) {
-  if (seconds >= 1) return fmt::format("{:.3g} s", seconds);
-  if (seconds >= 1e-3) return fmt::format("{:.3g} ms", seconds * 1e3);
-  return fmt::format("{:.3g} us", seconds * 1e6);
-}
-
-std::string size(double bytes) {
-  if (bytes >= 1e9) return fmt::format("{:.2f} GB", bytes / 1e9);
-  return fmt::format("{:.1f} MB", bytes / 1e6);
-}
-
-std::string bar(double share, int width) {
-  const int filled = std::clamp(static_cast<int>(std::lround(share * width)), 0, width);
-  return std::string(static_cast<size_t>(filled), '#') +
-         std::string(static_cast<size_t>(width - filled), ' ');
-}
 
 // A list of things that may be long: the first few, then how many more.
 constexpr size_t kMostLines = 16;
@@ -89,8 +43,54 @@ std::string layout_table(const Plan& plan) {
   return text;
 }
 
+std::string cost_line(const Plan& plan, const Cluster& cluster) {
+  const double cost = cost_per_million_tokens(plan, cluster);
+  if (cost == 0) return "";
+  return fmt::format(
+      "Cost         {:.4g} per million tokens, {:.4g} per step\n", cost,
+      cost * 1e-6 * plan.prediction.tokens_per_second * plan.prediction.step_seconds);
+}
+
+const char* name_of(NodeLink link) {
+  switch (link) {
+    case NodeLink::nvlink:
+      return "NVLink";
+    case NodeLink::nvlink_pairs:
+      return "NVLink pairs";
+    case NodeLink::pcie:
+      return "PCIe";
+    case NodeLink::memory:
+      break;
+  }
+  return "shared memory";
+}
+
+// What each axis reaches across, and over what.
+std::string axes_table(const Plan& plan, const Cluster& cluster) {
+  const auto uses = [&](const NodeGroup& group) {
+    const std::string& first = plan.placement.front().node;
+    return std::find(group.hosts.begin(), group.hosts.end(), first) != group.hosts.end();
+  };
+  const NodeGroup& group = *std::find_if(cluster.groups.begin(), cluster.groups.end(), uses);
+  std::string text;
+  for (const AxisSpan& span : axis_spans(plan, cluster)) {
+    text += fmt::format("  {:<9} {:>6} rank{} ", span.axis, span.ranks, span.ranks == 1 ? "" : "s");
+    if (span.ranks == 1) {
+      text += "\n";
+    } else if (span.nodes == 1) {
+      text += fmt::format(" inside a node: {}, {:.4g} GB/s\n", name_of(group.link),
+                          group.link_bytes_per_s / 1e9);
+    } else {
+      text += fmt::format(" over {} nodes{}: {} x {:.4g} Gbit/s per node\n", span.nodes,
+                          span.leaves > 1 ? fmt::format(" of {} leaves", span.leaves) : "",
+                          group.nics, group.nic_bytes_per_s * 8 / 1e9);
+    }
+  }
+  return text;
+}
+
 std::string placement_table(const Plan& plan) {
-  std::string text = "\nPlacement    rank = t + tensor * (d + data * p)\n";
+  std::string text;
   const int block = plan.layout.tensor * plan.layout.data;
   for (int p = 0; p < plan.layout.pipeline; ++p) {
     if (static_cast<size_t>(p) == kMostLines) break;
@@ -118,121 +118,109 @@ std::string layers_of(const Stage& stage) {
   return text;
 }
 
-std::string stage_table(const Plan& plan) {
-  const std::vector<double>& memory = plan.prediction.memory_bytes_per_pipeline_rank;
-  const double most = memory.empty() ? 0 : *std::max_element(memory.begin(), memory.end());
-  std::string text = "\nStages       memory per device           layers of each chunk\n";
-  for (int p = 0; p < plan.layout.pipeline && static_cast<size_t>(p) < kMostLines; ++p) {
-    std::string layers;
-    for (const Stage& stage : plan.stages) {
-      if (stage.pipeline_rank != p) continue;
-      if (layers.size() > 40) {
-        layers += ", ...";
-        break;
-      }
-      layers += (layers.empty() ? "" : ", ") + layers_of(stage);
-    }
-    const double bytes =
-        static_cast<size_t>(p) < memory.size() ? memory[static_cast<size_t>(p)] : 0;
-    text += fmt::format("  pipeline {:>3}  {:>9} |{}| {}\n", p, size(bytes),
-                        bar(most > 0 ? bytes / most : 0, 12), layers);
-  }
-  return text + more(static_cast<size_t>(plan.layout.pipeline));
-}
-
-std::string timeline_table(const Plan& plan) {
-  constexpr int kMostRanks = 16;
-  if (plan.layout.pipeline > kMostRanks) return "";
-  const Simulation simulation = simulate(plan.schedule, drawing_costs(plan));
-  return fmt::format("\nTimeline     {}\n", text_legend(false)) +
-         draw_text(timeline_of(plan.schedule, simulation), {});
-}
-
-std::string breakdown_table(const Prediction& prediction) {
-  std::string text = "\nStep         of the busiest pipeline rank\n";
-  for (const auto& [cause, seconds] : prediction.breakdown) {
-    const double share = prediction.step_seconds > 0 ? seconds / prediction.step_seconds : 0;
-    text += fmt::format("  {:<21} {:>9} {:>5.1f} % |{}|\n", cause, duration(seconds), 100 * share,
-                        bar(share, 40));
+// The layers of a pipeline rank's chunks, as many as `width` columns hold.
+std::string layers_of_rank(const Plan& plan, int rank, size_t width) {
+  std::string text;
+  for (const Stage& stage : plan.stages) {
+    if (stage.pipeline_rank != rank) continue;
+    const std::string layers = (text.empty() ? "" : ", ") + layers_of(stage);
+    if (text.size() + layers.size() + 5 > width) return text + ", ...";
+    text += layers;
   }
   return text;
 }
 
-std::string alternatives_table(const std::vector<Alternative>& alternatives) {
-  if (alternatives.empty()) return "";
+// Memory of each pipeline rank: against its device where the cluster is known, else against the
+// fullest rank.
+std::string stage_table(const Plan& plan, const Cluster* cluster, bool colour) {
+  constexpr int kBar = 30;
+  const std::vector<double>& totals = plan.prediction.memory_bytes_per_pipeline_rank;
+  const double most = totals.empty() ? 0 : *std::max_element(totals.begin(), totals.end());
+  const auto memory =
+      cluster == nullptr ? std::vector<RankMemory>() : memory_by_rank(plan, *cluster);
   std::string text =
-      "\nNext best\n  step        tensor pipeline data chunks micro-batch schedule     bubble  "
-      "memory\n";
-  for (const Alternative& other : alternatives) {
+      cluster == nullptr
+          ? "\nStages       memory per device, beside the fullest, and layers of each chunk\n"
+          : fmt::format("\nStages       memory per device: {}\n", memory_legend(colour));
+  for (size_t p = 0; p < std::min(totals.size(), kMostLines); ++p) {
+    text += fmt::format("  pipeline {:>3}  {:>9} ", p, size(totals[p]));
+    text += cluster == nullptr
+                ? fmt::format("|{}|", bar(most > 0 ? totals[p] / most : 0, kBar, colour))
+                : fmt::format("of {:>9} |{}|", size(memory[p].device_bytes),
+                              memory_bar(memory[p].parts, memory[p].device_bytes, kBar, colour));
+    text += " " + layers_of_rank(plan, static_cast<int>(p), 28) + "\n";
+  }
+  return text + more(totals.size());
+}
+
+// The rows of a timeline; of a long pipeline its ends.
+std::string timeline_table(const Plan& plan, bool colour) {
+  constexpr size_t kEnd = 6;
+  const Simulation simulation = simulate(plan.schedule, drawing_costs(plan));
+  const std::string rows = draw_text(timeline_of(plan.schedule, simulation), {.colour = colour});
+  std::string text = fmt::format("\nTimeline     {}\n", text_legend(colour));
+  const auto ranks = static_cast<size_t>(plan.layout.pipeline);
+  size_t begin = 0;
+  for (size_t rank = 0; rank < ranks; ++rank) {
+    const size_t end = rows.find('\n', begin) + 1;
+    const bool shown = ranks <= kMostLines || rank < kEnd || rank + kEnd >= ranks;
+    if (shown) text += rows.substr(begin, end - begin);
+    if (!shown && rank == kEnd) text += fmt::format("  ... {} ranks ...\n", ranks - 2 * kEnd);
+    begin = end;
+  }
+  return text;
+}
+
+std::string breakdown_table(const Plan& plan, bool colour) {
+  const Prediction& prediction = plan.prediction;
+  std::string text = "\nStep         of the busiest pipeline rank\n";
+  for (const auto& [cause, seconds] : prediction.breakdown) {
+    const double share = prediction.step_seconds > 0 ? seconds / prediction.step_seconds : 0;
+    text += fmt::format("  {:<21} {:>9} {:>5.1f} % |{}|\n", cause, duration(seconds), 100 * share,
+                        bar(share, 40, colour));
+  }
+  return text;
+}
+
+std::string alternatives_table(const PlanResult& result) {
+  if (result.alternatives.empty()) return "";
+  const Prediction& best = result.plan.prediction;
+  std::string text =
+      "\n" + paragraph("Next best    ",
+                       "layout: tensor x pipeline x data, v chunks, b micro-batch, r "
+                       "or R recompute (selective, full), S sequence parallel, Z "
+                       "optimizer sharding");
+  text += fmt::format("  {:<9} {:>8}  {:<22} {:<14} {:>9}  {}\n", "step", "slower", "layout",
+                      "schedule", "memory", "what grew most");
+  for (const Alternative& other : result.alternatives) {
     const std::vector<double>& memory = other.prediction.memory_bytes_per_pipeline_rank;
-    text += fmt::format("  {:<11} {:>6} {:>8} {:>4} {:>6} {:>11} {:<12} {:>4.1f} %  {}\n",
-                        duration(other.prediction.step_seconds), other.layout.tensor,
-                        other.layout.pipeline, other.layout.data, other.layout.chunks,
-                        other.layout.micro_batch, other.layout.schedule,
-                        100 * other.prediction.bubble_fraction,
-                        size(*std::max_element(memory.begin(), memory.end())));
+    const CauseChange grown = changes_by_cause(best, other.prediction).front();
+    text += fmt::format(
+        "  {:<9} {:>6.1f} %  {:<22} {:<14} {:>9}  {} {}\n", duration(other.prediction.step_seconds),
+        100 * (other.prediction.step_seconds / best.step_seconds - 1), short_name(other.layout),
+        other.layout.schedule, size(*std::max_element(memory.begin(), memory.end())), grown.cause,
+        signed_duration(grown.seconds));
   }
   return text;
 }
 
 }  // namespace
 
-Json plan_json(const Plan& plan) {
-  Json stages = Json::array(), placement = Json::array();
-  for (const Stage& stage : plan.stages) {
-    stages.push_back({{"pipeline_rank", stage.pipeline_rank},
-                      {"chunk", stage.chunk},
-                      {"first_layer", stage.first_layer},
-                      {"layers", stage.layers},
-                      {"embedding", stage.embedding},
-                      {"head", stage.head}});
-  }
-  for (size_t rank = 0; rank < plan.placement.size(); ++rank) {
-    const Coordinates at = coordinates_of(plan.layout, Rank(static_cast<int>(rank)));
-    placement.push_back({{"rank", rank},
-                         {"node", plan.placement[rank].node},
-                         {"device", plan.placement[rank].device},
-                         {"tensor", at.tensor},
-                         {"pipeline", at.pipeline},
-                         {"data", at.data}});
-  }
-  return {{"job", plan.job.name},  {"cluster", plan.cluster},
-          {"device", plan.device}, {"layout", layout_json(plan.layout)},
-          {"stages", stages},      {"prediction", prediction_json(plan.prediction)},
-          {"placement", placement}};
+std::string plan_table(const Plan& plan, const Cluster* cluster, bool colour) {
+  std::string text = layout_table(plan);
+  if (cluster != nullptr) text += cost_line(plan, *cluster);
+  text += paragraph("Bottleneck   ", bottleneck(plan));
+  text += "\nPlacement    rank = t + tensor * (d + data * p)\n";
+  if (cluster != nullptr) text += axes_table(plan, *cluster);
+  return text + placement_table(plan) + stage_table(plan, cluster, colour) +
+         timeline_table(plan, colour) + breakdown_table(plan, colour);
 }
 
-Json result_json(const PlanResult& result) {
-  Json json = plan_json(result.plan);
-  json["search"] = {{"considered", result.considered},
-                    {"evaluated", result.evaluated},
-                    {"seconds", result.seconds}};
-  json["alternatives"] = Json::array();
-  for (const Alternative& other : result.alternatives) {
-    json["alternatives"].push_back(
-        {{"layout", layout_json(other.layout)}, {"prediction", prediction_json(other.prediction)}});
-  }
-  json["notes"] = result.notes;
-  if (!result.rejections.empty()) {
-    Json rejections = Json::array();
-    for (const Rejection& r : result.rejections) {
-      rejections.push_back({{"layout", r.layout}, {"reason", r.reason}});
-    }
-    json["rejections"] = rejections;
-  }
-  return json;
-}
-
-std::string plan_table(const Plan& plan) {
-  return layout_table(plan) + placement_table(plan) + stage_table(plan) + timeline_table(plan) +
-         breakdown_table(plan.prediction);
-}
-
-std::string result_table(const PlanResult& result) {
-  std::string text = plan_table(result.plan) + alternatives_table(result.alternatives);
+std::string result_table(const PlanResult& result, const Cluster& cluster, bool colour) {
+  std::string text = plan_table(result.plan, &cluster, colour) + alternatives_table(result);
   text += fmt::format("\nSearch       {} layouts considered, {} simulated, {}\n", result.considered,
                       result.evaluated, duration(result.seconds));
-  for (const std::string& note : result.notes) text += "Note         " + note + "\n";
+  for (const std::string& note : result.notes) text += paragraph("Note         ", note);
   if (!result.rejections.empty()) text += "\nRejected\n";
   for (const Rejection& rejection : result.rejections) {
     text += fmt::format("  {}\n    {}\n", rejection.layout, rejection.reason);

@@ -2,18 +2,26 @@
 
 #include <nlohmann/json_fwd.hpp>
 #include <string>
+#include <vector>
 
+#include "planner/explain.h"
 #include "planner/search.h"
 
 namespace trireme {
 
 // How commands show plans: tables for people, at most 100 columns, and the JSON of docs/planner.md.
+// `cluster` is the plan's; without it a table lacks what only the cluster knows.
+
+nlohmann::ordered_json layout_json(const Layout& layout);
+nlohmann::ordered_json prediction_json(const Prediction& prediction);
+nlohmann::ordered_json memory_json(const MemoryParts& parts);
+nlohmann::ordered_json changes_json(const std::vector<CauseChange>& changes);
 nlohmann::ordered_json plan_json(const Plan& plan);
-nlohmann::ordered_json result_json(const PlanResult& result);
+nlohmann::ordered_json result_json(const PlanResult& result, const Cluster& cluster);
 
 // Layout, placement, stages with memory, timeline and breakdown.
-std::string plan_table(const Plan& plan);
+std::string plan_table(const Plan& plan, const Cluster* cluster = nullptr, bool colour = false);
 // plan_table, then search, notes, alternatives and, where they were kept, rejections.
-std::string result_table(const PlanResult& result);
+std::string result_table(const PlanResult& result, const Cluster& cluster, bool colour);
 
 }  // namespace trireme

@@ -7,6 +7,7 @@
 
 #include "launcher/commands/common.h"
 #include "launcher/commands/report.h"
+#include "launcher/commands/terminal.h"
 #include "planner/checker.h"
 #include "planner/drawing/chrome_trace.h"
 #include "planner/drawing/plan_costs.h"
@@ -46,7 +47,8 @@ void run(const ShowCommand& command) {
                 fmt::format("{}: the schedule cannot run: {}", command.plan, verdict.reason));
   }
   if (command.html.empty() && command.svg.empty() && command.trace.empty()) {
-    fmt::print("{}", command.json ? plan_json(plan).dump(2) + "\n" : plan_table(plan));
+    fmt::print("{}", command.json ? plan_json(plan).dump(2) + "\n"
+                                  : plan_table(plan, nullptr, stdout_takes_colour()));
     return;
   }
   const Simulation simulation = simulate(plan.schedule, drawing_costs(plan));
