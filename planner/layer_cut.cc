@@ -86,6 +86,14 @@ std::vector<std::vector<size_t>> stages_by_rank(const std::vector<StagePlace>& p
   return result;
 }
 
+void number_layers(std::vector<Stage>& stages) {
+  int first = 0;
+  for (Stage& stage : stages) {
+    stage.first_layer = first;
+    first += stage.layers;
+  }
+}
+
 }  // namespace
 
 int fewest_layers(int pipeline, int chunks) {
@@ -108,11 +116,22 @@ std::vector<Stage> cut_layers(int layers, const std::vector<StagePlace>& places,
   const std::vector<int> more =
       layers_of_ranks(stages, static_cast<int>(own.size()), layers - least, times);
   for (size_t rank = 0; rank < own.size(); ++rank) spread(stages, own[rank], more[rank], times);
-  int first = 0;
-  for (Stage& stage : stages) {
-    stage.first_layer = first;
-    first += stage.layers;
+  number_layers(stages);
+  return stages;
+}
+
+std::vector<Stage> even_cut(int layers, const std::vector<StagePlace>& places) {
+  const int count = static_cast<int>(places.size());
+  if (layers < count) return cut_layers(layers, places, {});
+  std::vector<Stage> stages = least_stages(places);
+  const bool short_ends = count > 1 && layers % count != 0 && (layers + 2) % count == 0;
+  const int spread = short_ends ? layers + 2 : layers;
+  for (int s = 0; s < count; ++s) {
+    const bool end = s == 0 || s == count - 1;
+    stages[static_cast<size_t>(s)].layers =
+        spread / count + (s < spread % count ? 1 : 0) - (short_ends && end ? 1 : 0);
   }
+  number_layers(stages);
   return stages;
 }
 

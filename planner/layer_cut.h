@@ -28,6 +28,10 @@ struct PartTimes {
 std::vector<Stage> cut_layers(int layers, const std::vector<StagePlace>& places,
                               const PartTimes& times);
 
+// The cut of frameworks that do not weigh embedding and head: as many layers in every stage, or one
+// less in the first and the last where only that divides; else the earlier stages have one more.
+std::vector<Stage> even_cut(int layers, const std::vector<StagePlace>& places);
+
 // Stages that need a layer of their own: all but the first and the last.
 int fewest_layers(int pipeline, int chunks);
 

@@ -26,6 +26,13 @@ struct Device {
   double link_bytes_per_s =
       0;  // NVLink, one direction, all links of the device together; 0 without NVLink
   double pcie_bytes_per_s = 0;  // host interface, one direction
+  // How much of its peaks a device sustains in training; the defaults are for devices that nobody
+  // has measured.
+  int multiprocessors = 0;            // 0: work is not quantised into waves of tiles
+  double matmul_efficiency = 0.7;     // of the matrix peak, by large products
+  double attention_efficiency = 0.4;  // of the matrix peak, by fused attention
+  double memory_efficiency = 0.85;    // of the memory rate, by streaming kernels
+  double link_efficiency = 0.78;      // of the link rate, by collectives
 
   bool is_cpu() const { return name == "cpu"; }
   bool operator==(const Device&) const = default;

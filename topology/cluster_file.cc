@@ -72,6 +72,15 @@ Device read_device_table(TomlTable table) {
   read_figure(table, "fp16_tflops", kTera, 0, device.fp16_flops, false);
   read_figure(table, "link_gb_per_s", kGiga, 0, device.link_bytes_per_s, false);
   read_figure(table, "pcie_gb_per_s", kGiga, 0, device.pcie_bytes_per_s, false);
+  device.multiprocessors =
+      static_cast<int>(table.integer_or("multiprocessors", device.multiprocessors, 0, 1 << 16));
+  const auto read_share = [&](const char* key, double& share) {
+    share = table.number_or(key, share, 0.01, 1);
+  };
+  read_share("matmul_efficiency", device.matmul_efficiency);
+  read_share("attention_efficiency", device.attention_efficiency);
+  read_share("memory_efficiency", device.memory_efficiency);
+  read_share("link_efficiency", device.link_efficiency);
   table.finish();
   return device;
 }

@@ -1,45 +1,106 @@
 #include "planner/cost/kernels.h"
 
 #include <algorithm>
+#include <cmath>
 
 namespace trireme {
 namespace {
 
-// Share of the peak that large matrix products sustain, as seen in the papers' end-to-end figures
-// (52 % of peak for whole steps in Narayanan et al. 2021, 54-56 % in Korthikanti et al. 2022, of
-// which the products are the larger part) and with oneDNN on CPU cores.
-constexpr double kGpuMatmulEfficiency = 0.7;
-constexpr double kCpuMatmulEfficiency = 0.8;
-constexpr double kGpuLaunch = 4e-6;
+constexpr double kGpuStart = 2e-6;  // kernel to kernel in one CUDA stream, nominal
 constexpr double kCpuLaunch = 1e-6;
 
-// [m,k] x [k,n], everything read and written once.
-Kernel matmul(double m, double k, double n, double element_bytes) {
-  return {2 * m * k * n, element_bytes * (m * k + k * n + m * n)};
+// Tiles of a product that one multiprocessor works on, and what they sustain of the best: the
+// ratio of arithmetic to operands falls with the tile's sides (CUTLASS, "Efficient GEMM").
+struct Tile {
+  double m, n, efficiency;
+};
+constexpr Tile kTiles[] = {{256, 128, 1.0}, {128, 256, 1.0}, {128, 128, 0.96},
+                           {128, 64, 0.84}, {64, 128, 0.84}, {64, 64, 0.68}};
+constexpr double kFill = 128;  // steps of k until the tile's pipeline runs: four stages of 32
+
+Kernel matmul(double m, double k, double n, double element_bytes, double count = 1) {
+  return {.kind = Kernel::Kind::matmul,
+          .flops = 2 * m * k * n * count,
+          .bytes = element_bytes * (m * k + k * n + m * n) * count,
+          .m = m,
+          .k = k,
+          .n = n,
+          .count = count};
 }
 
-// Gradients of a linear layer of k inputs and n outputs for m tokens: both are products of the same
-// size.
-void add_linear(PartKernels& part, double m, double k, double n, double element_bytes) {
-  part.forward.push_back(matmul(m, k, n, element_bytes));
-  part.input.push_back(matmul(m, n, k, element_bytes));
-  part.weight.push_back(matmul(k, m, n, element_bytes));
+Kernel stream(double bytes, double launches = 1) {
+  return {.bytes = bytes, .launches = launches};
+}
+
+// A linear layer of k inputs and n outputs for m tokens: both gradients are products of its size.
+// The weight gradient is added to what earlier micro-batches left.
+void add_linear(PartKernels& part, const WorkShape& shape, double m, double k, double n) {
+  const double e = shape.element_bytes();
+  const double g = shape.execution.gradient_dtype == Dtype::fp32 ? 4 : e;
+  part.forward.push_back(matmul(m, k, n, e));
+  part.input.push_back(matmul(m, n, k, e));
+  part.weight.push_back(matmul(k, m, n, e));
+  part.weight.push_back(stream((e + 2 * g) * k * n));
 }
 
 // Element-wise: the backward moves about twice what the forward does (it reads the saved input as
 // well).
-void add_elementwise(PartKernels& part, double forward_bytes) {
-  part.forward.push_back({0, forward_bytes});
-  part.input.push_back({0, 2 * forward_bytes});
+void add_elementwise(PartKernels& part, double forward_bytes, double launches = 1) {
+  part.forward.push_back(stream(forward_bytes, launches));
+  part.input.push_back(stream(2 * forward_bytes, launches));
 }
 
-// Fused causal attention over whole sequences: scores and weighted sum, half of each masked away;
-// the backward repeats the scores and forms four products (Dao et al. 2022, FlashAttention,
-// algorithm 4): 5/2 of the forward.
-Kernel attention_forward(const Model& model, const WorkShape& shape, const TensorShare& share) {
+// Residual and dropout: two reads and a write, and a byte for each mask.
+void add_residual(PartKernels& part, const WorkShape& shape, double elements) {
+  add_elementwise(part, elements * (3 * shape.element_bytes() + (shape.execution.dropout ? 1 : 0)));
+}
+
+// Passes over a tensor of 2-byte elements by one fused kernel, and by plain PyTorch operators: a
+// norm in fp32 is a cast, square, mean, scale, cast and weight, 34 bytes instead of 4; rotary
+// positions are a shuffle, two products and a sum, 18 instead of 4; SwiGLU two kernels, 10 bytes
+// instead of 6.
+struct Unfused {
+  double norm, rotary, activation;
+};
+Unfused unfused_factors(const WorkShape& shape) {
+  return shape.execution.fused_elementwise ? Unfused{1, 1, 1}
+                                           : Unfused{34.0 / 4, 18.0 / 4, 10.0 / 6};
+}
+
+// Causal attention over whole sequences, in one fused kernel: scores and weighted sum, half of
+// each masked away; the backward repeats the scores and forms four products (Dao et al. 2022,
+// FlashAttention, algorithm 4): 5/2 of the forward.
+PartKernels fused_attention(const Model& model, const WorkShape& shape, const TensorShare& share) {
   const double tokens = static_cast<double>(shape.micro_batch) * model.sequence;
-  return {2.0 * tokens * model.sequence * share.query,
-          tokens * (2.0 * share.query + 2.0 * share.kv) * shape.element_bytes()};
+  const double bytes = tokens * (2.0 * share.query + 2.0 * share.kv) * shape.element_bytes();
+  const double flops = 2.0 * tokens * model.sequence * share.query;
+  PartKernels part;
+  part.forward = {{.kind = Kernel::Kind::attention, .flops = flops, .bytes = bytes, .launches = 4}};
+  part.input = {
+      {.kind = Kernel::Kind::attention, .flops = 2.5 * flops, .bytes = 2 * bytes, .launches = 6}};
+  return part;
+}
+
+// The same with stored scores, as before 2023: two products of all heads, between them the masked
+// softmax (read, written) and dropout (read, written, a byte for the mask); nothing is skipped.
+PartKernels unfused_attention(const Model& model, const WorkShape& shape,
+                              const TensorShare& share) {
+  const double e = shape.element_bytes(), s = model.sequence, d = model.head_dim;
+  const double heads = static_cast<double>(share.query) / d * shape.micro_batch;
+  const double scores = heads * s * s;
+  const double dropped = shape.execution.dropout ? scores * (2 * e + 1) : 0;
+  PartKernels part;
+  part.forward = {matmul(s, d, s, e, heads), stream(2 * scores * e, 3), stream(dropped, 2),
+                  matmul(s, s, d, e, heads), stream(6.0 * s * d * heads * e, 3)};
+  part.input = {
+      matmul(s, d, s, e, heads),         matmul(s, s, d, e, heads), stream(dropped, 2),
+      stream(3 * scores * e, 3),         matmul(s, s, d, e, heads), matmul(s, s, d, e, heads),
+      stream(8.0 * s * d * heads * e, 4)};
+  return part;
+}
+
+void append(std::vector<Kernel>& list, const std::vector<Kernel>& more) {
+  list.insert(list.end(), more.begin(), more.end());
 }
 
 }  // namespace
@@ -59,25 +120,31 @@ PartKernels layer_kernels(const Model& model, const WorkShape& shape) {
   const double tokens = static_cast<double>(shape.micro_batch) * model.sequence;
   const double norm_tokens = shape.sequence_parallel ? tokens / shape.tensor : tokens;
   const double hidden = model.hidden;
+  const PartKernels attention = shape.execution.attention == Attention::fused
+                                    ? fused_attention(model, shape, share)
+                                    : unfused_attention(model, shape, share);
+
+  const Unfused times = unfused_factors(shape);
 
   PartKernels part;
-  add_elementwise(part, 2 * norm_tokens * hidden * e);  // norm
-  add_linear(part, tokens, hidden, share.query + 2.0 * share.kv, e);
-  if (llama) add_elementwise(part, 2 * tokens * (share.query + share.kv) * e);  // rotary
-  const Kernel attention = attention_forward(model, shape, share);
-  part.forward.push_back(attention);
-  part.input.push_back({2.5 * attention.flops, 2 * attention.bytes});
-  add_linear(part, tokens, share.query, hidden, e);
-  add_elementwise(part, 5 * norm_tokens * hidden * e);  // residual, norm
-  add_linear(part, tokens, hidden, (llama ? 2.0 : 1.0) * share.ffn, e);
-  add_elementwise(part, (llama ? 3.0 : 2.0) * tokens * share.ffn * e);  // activation
-  add_linear(part, tokens, share.ffn, hidden, e);
-  add_elementwise(part, 3 * norm_tokens * hidden * e);  // residual
+  add_elementwise(part, times.norm * 2 * norm_tokens * hidden * e, 2);
+  add_linear(part, shape, tokens, hidden, share.query + 2.0 * share.kv);
+  if (llama) add_elementwise(part, times.rotary * 2 * tokens * (share.query + share.kv) * e, 2);
+  append(part.forward, attention.forward);
+  append(part.input, attention.input);
+  add_linear(part, shape, tokens, share.query, hidden);
+  add_residual(part, shape, norm_tokens * hidden);
+  add_elementwise(part, times.norm * 2 * norm_tokens * hidden * e, 2);
+  add_linear(part, shape, tokens, hidden, (llama ? 2.0 : 1.0) * share.ffn);
+  add_elementwise(part, times.activation * (llama ? 3.0 : 2.0) * tokens * share.ffn * e);
+  add_linear(part, shape, tokens, share.ffn, hidden);
+  add_residual(part, shape, norm_tokens * hidden);
 
   if (shape.recompute == Recompute::full) {
-    part.input.insert(part.input.end(), part.forward.begin(), part.forward.end());
-  } else if (shape.recompute == Recompute::selective) {
-    part.input.push_back(attention);
+    append(part.input, std::vector<Kernel>(part.forward));
+  } else if (shape.recompute == Recompute::selective &&
+             shape.execution.attention == Attention::unfused) {
+    append(part.input, attention.forward);
   }
   return part;
 }
@@ -85,39 +152,79 @@ PartKernels layer_kernels(const Model& model, const WorkShape& shape) {
 PartKernels embedding_kernels(const Model& model, const WorkShape& shape) {
   const double bytes =
       2.0 * shape.micro_batch * model.sequence * model.hidden * shape.element_bytes();
-  return {{{0, bytes}}, {}, {{0, bytes}}};
+  return {{stream(bytes, 3)}, {}, {stream(bytes, 2)}};
 }
 
+// The loss in fp32 over the vocabulary: written, read for the maximum, for the exponentials and
+// their sum, and once more by the backward, which writes the gradient. Unfused programs pass over
+// the logits about twice as often.
 PartKernels head_kernels(const Model& model, const WorkShape& shape) {
   const TensorShare share = largest_share(model, shape.tensor);
   const double e = shape.element_bytes();
   const double tokens = static_cast<double>(shape.micro_batch) * model.sequence;
+  const double passes = shape.execution.attention == Attention::unfused ? 10 : 5;
   PartKernels part;
   add_elementwise(part, 2 * tokens * model.hidden * e);  // norm
-  add_linear(part, tokens, model.hidden, share.vocab, e);
-  part.forward.push_back({0, 3 * tokens * share.vocab * 4.0});  // softmax and loss, in fp32
-  part.input.push_back({0, 2 * tokens * share.vocab * 4.0});
+  add_linear(part, shape, tokens, model.hidden, share.vocab);
+  part.forward.push_back(stream(passes * tokens * share.vocab * 4.0, passes));
+  part.input.push_back(stream(3 * tokens * share.vocab * 4.0, 3));
   return part;
 }
 
+double DeviceSpeed::product_seconds(const Kernel& kernel) const {
+  if (multiprocessors == 0) return std::max(kernel.flops / flops, kernel.bytes / bytes_per_s);
+  double best = 1e300;
+  for (const Tile& tile : kTiles) {
+    const double tiles = kernel.count * std::ceil(kernel.m / tile.m) * std::ceil(kernel.n / tile.n);
+    for (const double split : {1.0, 2.0, 4.0, 8.0}) {
+      const double waves = std::ceil(tiles * split / multiprocessors);
+      const double work = 2 * tile.m * tile.n * (kernel.k / split + kFill);
+      const double arithmetic = waves * work * multiprocessors / (flops * tile.efficiency);
+      // Partial sums of a split are written and read in fp32.
+      const double sums = split > 1 ? 8 * split * kernel.m * kernel.n * kernel.count : 0;
+      best = std::min(best, std::max(arithmetic, kernel.bytes / bytes_per_s) + sums / bytes_per_s);
+    }
+  }
+  return best;
+}
+
 double DeviceSpeed::seconds(const Kernel& kernel) const {
-  return std::max(kernel.flops / flops, kernel.bytes / bytes_per_s) + launch_s;
+  switch (kernel.kind) {
+    case Kernel::Kind::stream:
+      return kernel.bytes / bytes_per_s + start_s;
+    case Kernel::Kind::attention:
+      return std::max(kernel.flops / attention_flops, kernel.bytes / bytes_per_s) + start_s;
+    case Kernel::Kind::matmul:
+      break;
+  }
+  return product_seconds(kernel) + start_s;
 }
 
 double DeviceSpeed::seconds(const std::vector<Kernel>& kernels) const {
-  double sum = 0;
-  for (const Kernel& kernel : kernels) sum += seconds(kernel);
-  return sum;
+  double device = 0, issued = 0;
+  for (const Kernel& kernel : kernels) {
+    device += seconds(kernel);
+    issued += kernel.launches;
+  }
+  return std::max(device, issued * issue_s);
 }
 
+// Devices without bf16 run it as fp16 where they have that (the same matrix units and sizes).
 double peak_flops(const Device& device, Dtype dtype) {
-  return dtype == Dtype::bf16 && device.bf16_flops > 0 ? device.bf16_flops : device.fp32_flops;
+  if (dtype == Dtype::fp32) return device.fp32_flops;
+  if (device.bf16_flops > 0) return device.bf16_flops;
+  return device.fp16_flops > 0 ? device.fp16_flops : device.fp32_flops;
 }
 
-DeviceSpeed device_speed(const Device& device, Dtype dtype, double slowdown) {
-  const double efficiency = device.is_cpu() ? kCpuMatmulEfficiency : kGpuMatmulEfficiency;
-  return {peak_flops(device, dtype) * efficiency / slowdown, device.memory_bytes_per_s / slowdown,
-          (device.is_cpu() ? kCpuLaunch : kGpuLaunch) * slowdown};
+DeviceSpeed device_speed(const Device& device, Dtype dtype, double slowdown, double issue_s) {
+  const double peak = peak_flops(device, dtype) / slowdown;
+  const bool cpu = device.is_cpu();
+  return {.flops = peak * device.matmul_efficiency,
+          .attention_flops = peak * device.attention_efficiency,
+          .bytes_per_s = device.memory_bytes_per_s * device.memory_efficiency / slowdown,
+          .start_s = (cpu ? kCpuLaunch : kGpuStart) * slowdown,
+          .issue_s = cpu ? 0 : issue_s,
+          .multiprocessors = device.multiprocessors};
 }
 
 namespace {

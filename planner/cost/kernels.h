@@ -11,11 +11,13 @@
 namespace trireme {
 
 // What one rank does for one micro-batch of one part of the model, counted as a list of kernels.
-// Roofline model (Williams et al. 2009): a kernel takes the longer of its arithmetic and its memory
-// traffic, plus a fixed overhead to launch it.
 struct Kernel {
+  enum class Kind { stream, matmul, attention };
+  Kind kind = Kind::stream;
   double flops = 0;
   double bytes = 0;
+  double m = 0, k = 0, n = 0, count = 1;  // matmul: `count` products of [m,k] with [k,n]
+  double launches = 1;                    // kernels that the host issues for it
 };
 
 // Forward, input gradient and weight gradient apart, so that schedules that split the backward can
@@ -41,6 +43,7 @@ struct WorkShape {
       false;  // norms and residuals on 1/tensor of the tokens (Korthikanti et al. 2022)
   Recompute recompute = Recompute::none;
   Dtype dtype = Dtype::fp32;
+  Execution execution = {};
 
   int element_bytes() const { return dtype == Dtype::fp32 ? 4 : 2; }
 };
@@ -50,15 +53,29 @@ PartKernels embedding_kernels(const Model& model, const WorkShape& shape);
 PartKernels head_kernels(const Model& model, const WorkShape& shape);
 
 // How fast a device runs kernels of a dtype. `slowdown` > 1 when CPU slots share fewer cores.
+//
+// A kernel takes the longer of its arithmetic and its memory traffic (roofline, Williams et al.
+// 2009) plus the time to start it. A matrix product is cut into tiles that the multiprocessors work
+// off in waves, the last of which may be nearly empty (NVIDIA, Matrix Multiplication Background
+// User's Guide, "Tile and wave quantization"): smaller tiles quantise finer but sustain less, a
+// split of k makes more tiles, and every tile fills its pipeline first. The best choice counts, as
+// the library's heuristic would have it. A part takes the longer of its kernels on the device and
+// of their issue on the host, which runs ahead of the device.
 struct DeviceSpeed {
-  double flops = 0;        // sustained by large matrix products
-  double bytes_per_s = 0;  // memory
-  double launch_s = 0;
+  double flops = 0;            // sustained by large matrix products
+  double attention_flops = 0;  // sustained by fused attention
+  double bytes_per_s = 0;      // memory, streaming
+  double start_s = 0;          // from one kernel to the next on the device
+  double issue_s = 0;          // host time for each kernel
+  int multiprocessors = 0;
 
   double seconds(const Kernel& kernel) const;
   double seconds(const std::vector<Kernel>& kernels) const;
+
+ private:
+  double product_seconds(const Kernel& kernel) const;
 };
-DeviceSpeed device_speed(const Device& device, Dtype dtype, double slowdown);
+DeviceSpeed device_speed(const Device& device, Dtype dtype, double slowdown, double issue_s);
 
 // The figure that MFU is a share of: the device's dense peak for the dtype.
 double peak_flops(const Device& device, Dtype dtype);

@@ -49,39 +49,55 @@ int gradient_buffers(Reduction reduction, int micro_batches) {
   return static_cast<int>(std::bit_width(static_cast<unsigned>(micro_batches))) - 1 + 2;
 }
 
-double stage_activation_bytes(const Model& model, const WorkShape& shape, bool cpu,
-                              const Stage& stage) {
+namespace {
+
+// Of one layer and micro-batch, nothing recomputed but what `shape` says of attention.
+double layer_activation_bytes(const Model& model, const WorkShape& shape, bool cpu) {
   const TensorShare share = largest_share(model, shape.tensor);
   const bool llama = model.family == Family::llama;
   const double tokens = static_cast<double>(shape.micro_batch) * model.sequence;
   const double h = model.hidden, e = shape.element_bytes();
-  double whole = 0,
-         split = 0;  // numbers per token and layer, replicated and divided over tensor ranks
-  if (shape.recompute == Recompute::full) {
-    whole = h;
-  } else if (cpu) {
-    whole = 9 * h;
-    split = 2.0 * share.query + 2.0 * share.kv + (llama ? 3.0 : 2.0) * share.ffn;
-  } else {
-    whole = 5 * h;
-    split = 2.0 * share.query + 2.0 * share.kv + (llama ? 3.0 : 2.0) * share.ffn;
+  // Bytes per token, replicated and divided over tensor ranks.
+  double whole = (cpu ? 9 : 4) * h * e;
+  double split = (2.0 * share.query + 2.0 * share.kv + (llama ? 3.0 : 2.0) * share.ffn) * e;
+  if (!cpu && shape.execution.dropout) whole += 2 * h;
+  if (!cpu && shape.execution.attention == Attention::unfused &&
+      shape.recompute != Recompute::selective) {
+    const double heads = static_cast<double>(share.query) / model.head_dim;
+    split += heads * model.sequence * (shape.execution.dropout ? 2 * e + 1 : e);
   }
   if (shape.sequence_parallel) whole /= shape.tensor;
-  double bytes = stage.layers * tokens * (whole + split) * e;
-  if (stage.head) bytes += tokens * (h * e + share.vocab * 4.0);
-  return bytes;
+  return tokens * (whole + split);
+}
+
+}  // namespace
+
+double stage_activation_bytes(const Model& model, const WorkShape& shape, bool cpu,
+                              const Stage& stage) {
+  const TensorShare share = largest_share(model, shape.tensor);
+  const double tokens = static_cast<double>(shape.micro_batch) * model.sequence;
+  const double input = tokens * model.hidden * shape.element_bytes();
+  const double layer = shape.recompute == Recompute::full
+                           ? input / (shape.sequence_parallel ? shape.tensor : 1)
+                           : layer_activation_bytes(model, shape, cpu);
+  return stage.layers * layer + (stage.head ? input + tokens * share.vocab * 4.0 : 0);
+}
+
+double recompute_bytes(const Model& model, const WorkShape& shape, bool cpu) {
+  return shape.recompute == Recompute::full ? layer_activation_bytes(model, shape, cpu) : 0;
 }
 
 std::vector<MemoryParts> resident_memory(const Job& job, const Layout& layout,
                                          const std::vector<Stage>& stages, bool cpu) {
   const bool fp32 = job.training.dtype == Dtype::fp32;
+  const double gradient = fp32 || job.execution.gradient_dtype == Dtype::fp32 ? 4 : 2;
   const std::vector<double> parameters = stage_parameters(job.model, layout, stages);
   std::vector<MemoryParts> memory(static_cast<size_t>(layout.pipeline));
   for (size_t s = 0; s < stages.size(); ++s) {
     MemoryParts& rank = memory[static_cast<size_t>(stages[s].pipeline_rank)];
     rank.parameters += parameters[s] * (fp32 ? 4 : 2);
     rank.gradients +=
-        parameters[s] * 4 * gradient_buffers(job.training.reduction, layout.micro_batches);
+        parameters[s] * gradient * gradient_buffers(job.training.reduction, layout.micro_batches);
     rank.optimizer +=
         parameters[s] * (fp32 ? 8 : 12) / (layout.optimizer_sharding > 0 ? layout.data : 1);
     rank.reserve = cpu ? kCpuReserve : kGpuReserve;

@@ -11,7 +11,7 @@ namespace trireme {
 // the layout; nothing is measured. Per parameter (fp32 / bf16 with fp32 master weights, as in
 // Megatron-LM):
 //   weight     4 / 2
-//   gradient   4 / 4, times the buffers in flight (gradient_buffers)
+//   gradient   4 / 4 (2 with gradient_dtype bf16), times the buffers in flight (gradient_buffers)
 //   optimizer  8 / 12: AdamW's two moments, and the master copy; divided by `data` with optimizer
 //   sharding
 struct MemoryParts {
@@ -41,14 +41,19 @@ int gradient_buffers(Reduction reduction, int micro_batches);
 //   equation 2, written for any
 //        head and feed-forward width: per token 10 h + (4 q + 4 kv + 4 ffn, or 6 ffn with SwiGLU) /
 //        t, bytes at 16 bit; everything / t with sequence parallelism (equation 4); 2 h with full
-//        recomputation. Its term 5 a s / t for stored attention scores is absent: fused attention
-//        kernels keep none (Dao et al. 2022).
+//        recomputation. Its term 5 a s / t for stored attention scores counts only with unfused
+//        attention (fused kernels keep none, Dao et al. 2022) and without selective recomputation;
+//        without dropout its three masks are not there: 2 h and one byte of the five.
 //   CPU  what trireme's fp32 runtime keeps per token: 9 h + (2 q + 2 kv + 2 ffn, or 3 ffn) / t
 //   numbers; 13 h + 2 ffn for a
 //        GPT on one rank.
 // The head keeps its normed input and fp32 logits.
 double stage_activation_bytes(const Model& model, const WorkShape& shape, bool cpu,
                               const Stage& stage);
+
+// What the backward of one layer holds besides, while it runs: with full recomputation the layer's
+// own activations, come back.
+double recompute_bytes(const Model& model, const WorkShape& shape, bool cpu);
 
 // By pipeline rank, except activations.
 std::vector<MemoryParts> resident_memory(const Job& job, const Layout& layout,

@@ -59,8 +59,8 @@ int StepModel::device_count() const {
 }
 
 WorkShape StepModel::shape_of(const Layout& layout) const {
-  return {layout.micro_batch, layout.tensor, layout.sequence_parallel, layout.recompute,
-          job_.training.dtype};
+  return {layout.micro_batch, layout.tensor,       layout.sequence_parallel,
+          layout.recompute,   job_.training.dtype, job_.execution};
 }
 
 // CPU slots that outnumber their node's cores share them.
@@ -68,13 +68,30 @@ DeviceSpeed StepModel::speed_of(const Layout& layout) const {
   const int busy = std::min(group_.devices, layout.ranks());
   const bool shared = group_.device.is_cpu() && group_.cores > 0 && busy > group_.cores;
   const double slowdown = shared ? static_cast<double>(busy) / group_.cores : 1;
-  return device_speed(group_.device, job_.training.dtype, slowdown);
+  return device_speed(group_.device, job_.training.dtype, slowdown, job_.execution.issue_us * 1e-6);
+}
+
+// Of two collectives a layer and direction, what no matrix product hides. In the backward the
+// weight gradient can hide them; in pieces (overlap full), products hide all but the first of as
+// many pieces as there are ranks.
+StageCost StepModel::exposed_communication(double once, Recompute recompute,
+                                           const StageCost& compute) const {
+  double forward = 2 * once, backward = 2 * once;
+  if (job_.execution.overlap_tensor == TensorOverlap::backward) {
+    backward = std::max(0.0, backward - compute.weight);
+  } else if (job_.execution.overlap_tensor == TensorOverlap::full) {
+    constexpr double kFirstPiece = 0.25;
+    forward = std::max(kFirstPiece * forward, forward - compute.forward);
+    backward = std::max(kFirstPiece * backward, backward - compute.input - compute.weight);
+  }
+  if (recompute == Recompute::full) backward += forward;
+  return {forward, backward, 0};
 }
 
 const ModelSeconds& StepModel::model_seconds(const Layout& layout) {
-  const bool several = layout.micro_batches > 1;
-  const auto key = std::make_tuple(layout.tensor, layout.micro_batch,
-                                   std::min(group_.devices, layout.ranks()), several);
+  const auto key =
+      std::make_tuple(layout.tensor, layout.micro_batch, std::min(group_.devices, layout.ranks()),
+                      layout.sequence_parallel, layout.recompute);
   if (const auto known = seconds_.find(key); known != seconds_.end()) return known->second;
 
   const Model& model = job_.model;
@@ -84,23 +101,14 @@ const ModelSeconds& StepModel::model_seconds(const Layout& layout) {
   result.layer.compute = seconds_of(speed, layer_kernels(model, shape));
   result.embedding.compute = seconds_of(speed, embedding_kernels(model, shape));
   result.head.compute = seconds_of(speed, head_kernels(model, shape));
-  if (several && job_.training.reduction == Reduction::ordered) {
-    // Every micro-batch's gradients are added into a partial sum: two reads and a write of fp32.
-    const auto add = [&](const Stage& stage) {
-      return 12 * stage_parameters(model, layout.tensor, stage, false) / speed.bytes_per_s;
-    };
-    result.layer.compute.weight += add({.layers = 1});
-    result.embedding.compute.weight += add({.embedding = true});
-    result.head.compute.weight += add({.head = true});
-  }
   if (layout.tensor > 1) {
     // Two all-reduces per layer and direction (Shoeybi et al. 2019, Megatron-LM, section 3); with
     // sequence parallelism each becomes a reduce-scatter and an all-gather of the same volume.
     const double bytes = static_cast<double>(layout.micro_batch) * model.sequence * model.hidden *
                          shape.element_bytes();
     const double once = all_reduce_seconds(layout.tensor, bytes, links_.tensor(layout.tensor));
-    const double again = layout.recompute == Recompute::full ? 2 * once : 0;
-    result.layer.communication = {2 * once, 2 * once + again, 0};
+    result.layer.communication =
+        exposed_communication(once, layout.recompute, result.layer.compute);
     result.embedding.communication = {once, 0, 0};
     const double scalars = 3.0 * 4 * layout.micro_batch * model.sequence;
     result.head.communication = {
@@ -119,8 +127,10 @@ const StepModel::LayoutPaths& StepModel::paths(const Layout& layout) {
 }
 
 std::vector<Stage> StepModel::cut(const Layout& layout) {
+  const std::vector<StagePlace> places = places_of(layout.schedule, layout.pipeline, layout.chunks);
+  if (job_.pins.even_cut.value_or(false)) return even_cut(job_.model.layers, places);
   const ModelSeconds& model = model_seconds(layout);
-  return cut_layers(job_.model.layers, places_of(layout.schedule, layout.pipeline, layout.chunks),
+  return cut_layers(job_.model.layers, places,
                     {both_ways(model.layer.total()), both_ways(model.embedding.total()),
                      both_ways(model.head.total())});
 }
@@ -158,7 +168,8 @@ double StepModel::cut_bound(const Layout& layout, const std::vector<Stage>& stag
   for (size_t s = 0; s < stages.size(); ++s) {
     const auto rank = static_cast<size_t>(stages[s].pipeline_rank);
     work[rank] += layout.micro_batches * both_ways(step_costs.stages[s]);
-    least[rank] = std::min(least[rank], reductions[s]);
+    least[rank] =
+        std::min(least[rank], reductions[s] - hidden_reduction(layout, stages[s], reductions[s]));
   }
   for (size_t rank = 0; rank < work.size(); ++rank) {
     last_reduction = std::max(last_reduction, work[rank] + least[rank]);
@@ -168,13 +179,22 @@ double StepModel::cut_bound(const Layout& layout, const std::vector<Stage>& stag
   return std::max(pipeline, last_reduction) + optimizer_seconds(layout, stages);
 }
 
-// Gradients of one stage among the data replicas, in fp32. With a sharded optimizer it is a
-// reduce-scatter, and an all-gather of the new weights: the same volume.
+double StepModel::gradient_bytes() const {
+  const bool fp32 =
+      job_.training.dtype == Dtype::fp32 || job_.execution.gradient_dtype == Dtype::fp32;
+  return fp32 ? 4 : 2;
+}
+
+// Gradients of one stage among the data replicas. With a sharded optimizer it is a reduce-scatter,
+// half of an all-reduce, and an all-gather of the new weights, in the type of the products.
 std::vector<double> StepModel::reduction_seconds(const Layout& layout,
                                                  const std::vector<Stage>& stages) {
   std::vector<double> seconds = stage_parameters(job_.model, layout, stages);
   const Path path = layout.data > 1 ? paths(layout).data : Path{};
-  for (double& value : seconds) value = all_reduce_seconds(layout.data, 4 * value, path);
+  const double weight = job_.training.dtype == Dtype::fp32 ? 4 : 2;
+  const double bytes =
+      layout.optimizer_sharding > 0 ? (gradient_bytes() + weight) / 2 : gradient_bytes();
+  for (double& value : seconds) value = all_reduce_seconds(layout.data, bytes * value, path);
   return seconds;
 }
 
@@ -184,11 +204,21 @@ double StepModel::optimizer_seconds(const Layout& layout, const std::vector<Stag
   for (size_t s = 0; s < stages.size(); ++s) {
     of_rank[static_cast<size_t>(stages[s].pipeline_rank)] += parameters[s];
   }
-  // One fused pass reads weight, gradient and two moments and writes three of them.
-  const double bytes = job_.training.dtype == Dtype::fp32 ? 28 : 30;
+  // The norm reads the gradient and clipping reads and writes it (12 bytes); Adam reads weight,
+  // gradient and two moments and writes three of them (28); bf16 weights are written (2).
+  const double bytes = job_.training.dtype == Dtype::fp32 ? 40 : 42;
   const double most = *std::max_element(of_rank.begin(), of_rank.end());
   return most * bytes / speed_of(layout).bytes_per_s /
          (layout.optimizer_sharding > 0 ? layout.data : 1);
+}
+
+// What a stage's own last backward hides of its reduction: layers are reduced as their gradients
+// come, so all but the last layer's share can be under way when the backward ends.
+double StepModel::hidden_reduction(const Layout& layout, const Stage& stage, double seconds) {
+  if (!job_.execution.overlap_gradients) return 0;
+  const double layers = std::max(1, stage.layers);
+  const double backward = stage_cost(model_seconds(layout), stage, total_of).backward();
+  return std::min(seconds, backward) * (layers - 1) / layers;
 }
 
 // By pipeline rank: when its gradients are reduced, chunk after chunk as each gets its last
@@ -202,14 +232,20 @@ std::vector<double> StepModel::reductions_end(const Layout& layout,
   for (size_t s = 0; s < stages.size(); ++s) {
     const auto rank = static_cast<size_t>(stages[s].pipeline_rank);
     const auto chunk = static_cast<size_t>(stages[s].chunk);
-    queues[rank].emplace_back(simulation.makespan - simulation.tail_slack[rank][chunk],
-                              reductions[s]);
+    const double ready = simulation.makespan - simulation.tail_slack[rank][chunk];
+    queues[rank].emplace_back(ready,
+                              reductions[s] - hidden_reduction(layout, stages[s], reductions[s]));
   }
   std::vector<double> ends;
   for (Queue& queue : queues) {
     std::sort(queue.begin(), queue.end());
     double now = 0;
-    for (const auto& [ready, seconds] : queue) now = std::max(now, ready) + seconds;
+    if (job_.execution.overlap_gradients) {
+      for (const auto& [ready, seconds] : queue) now = std::max(now, ready) + seconds;
+    } else {
+      now = queue.back().first;
+      for (const auto& [ready, seconds] : queue) now += seconds;
+    }
     ends.push_back(now);
   }
   return ends;
@@ -219,8 +255,8 @@ std::vector<double> StepModel::reductions_end(const Layout& layout,
 double StepModel::tied_reduction_seconds(const Layout& layout) {
   const bool together = places_of(layout.schedule, layout.pipeline, layout.chunks).back().rank == 0;
   if (!job_.model.tied_embeddings || together) return 0;
-  const double table =
-      static_cast<double>(largest_share(job_.model, layout.tensor).vocab) * job_.model.hidden * 4;
+  const double table = static_cast<double>(largest_share(job_.model, layout.tensor).vocab) *
+                       job_.model.hidden * gradient_bytes();
   return all_reduce_seconds(2, table, paths(layout).ends);
 }
 
@@ -240,7 +276,10 @@ std::vector<MemoryParts> StepModel::memory(const Layout& layout, const std::vect
   std::vector<MemoryParts> memory = resident_memory(job_, layout, stages, group_.device.is_cpu());
   const std::vector<double> held =
       peak_activation_bytes(schedule, activation_bytes(layout, stages));
-  for (size_t rank = 0; rank < memory.size(); ++rank) memory[rank].activations = held[rank];
+  const double again = recompute_bytes(job_.model, shape_of(layout), group_.device.is_cpu());
+  for (size_t rank = 0; rank < memory.size(); ++rank) {
+    memory[rank].activations = held[rank] + again;
+  }
   return memory;
 }
 

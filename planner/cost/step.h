@@ -69,6 +69,9 @@ class StepModel {
   DeviceSpeed speed_of(const Layout& layout) const;
   const ModelSeconds& model_seconds(const Layout& layout);
   const LayoutPaths& paths(const Layout& layout);
+  StageCost exposed_communication(double once, Recompute recompute, const StageCost& compute) const;
+  double gradient_bytes() const;
+  double hidden_reduction(const Layout& layout, const Stage& stage, double seconds);
   std::vector<double> reduction_seconds(const Layout& layout, const std::vector<Stage>& stages);
   double optimizer_seconds(const Layout& layout, const std::vector<Stage>& stages) const;
   std::vector<double> reductions_end(const Layout& layout, const std::vector<Stage>& stages,
@@ -83,8 +86,8 @@ class StepModel {
   const Job& job_;
   const NodeGroup& group_;
   Links links_;
-  std::map<std::tuple<int, int, int, bool>, ModelSeconds>
-      seconds_;  // tensor, micro-batch, busy slots, several
+  std::map<std::tuple<int, int, int, bool, Recompute>, ModelSeconds>
+      seconds_;  // tensor, micro-batch, busy slots, sequence parallel, recompute
   std::map<std::tuple<int, int, int, int>, LayoutPaths>
       paths_;  // tensor, data, pipeline, chunks > 1
 };

@@ -136,6 +136,23 @@ Training read_training(TomlTable table) {
   return training;
 }
 
+Execution read_execution(TomlTable table) {
+  Execution execution;
+  if (table.optional_choice("attention", {"fused", "unfused"}) == "unfused")
+    execution.attention = Attention::unfused;
+  execution.dropout = table.boolean_or("dropout", execution.dropout);
+  execution.fused_elementwise = table.boolean_or("fused_elementwise", execution.fused_elementwise);
+  if (table.optional_choice("gradient_dtype", {"fp32", "bf16"}) == "bf16")
+    execution.gradient_dtype = Dtype::bf16;
+  execution.overlap_gradients = table.boolean_or("overlap_gradients", execution.overlap_gradients);
+  const auto overlap = table.optional_choice("overlap_tensor", {"none", "backward", "full"});
+  if (overlap == "none") execution.overlap_tensor = TensorOverlap::none;
+  if (overlap == "full") execution.overlap_tensor = TensorOverlap::full;
+  execution.issue_us = table.number_or("issue_us", execution.issue_us, 0, 1e6);
+  table.finish();
+  return execution;
+}
+
 // True for "auto", false for a value that is no string; any other string is complained about.
 bool is_auto(TomlTable& table, std::string_view key, const std::string& expected) {
   if (table.type_of(key) != "string") return false;
@@ -174,6 +191,7 @@ Pins read_pins(TomlTable table) {
   if (const auto name = read_pinned_name(table, "recompute", recompute_names())) {
     pins.recompute = recompute_named(*name);
   }
+  pins.even_cut = read_pinned_bool(table, "even_cut");
   table.finish();
   return pins;
 }
@@ -198,6 +216,7 @@ Job parse_job(TomlTable& root, const std::string& directory) {
   job.model = read_model(model, job, directory);
   model.finish();
   job.training = read_training(root.table("training"));
+  if (const auto table = root.optional_table("execution")) job.execution = read_execution(*table);
   if (const auto layout = root.optional_table("layout")) job.pins = read_pins(*layout);
   if (const auto table = root.optional_table("checkpoint"))
     job.checkpoint = read_checkpoint(*table);

@@ -39,6 +39,24 @@ struct Training {
   bool operator==(const Training&) const = default;
 };
 
+enum class Attention { fused, unfused };  // unfused stores the scores of every head
+enum class TensorOverlap { none, backward, full };
+
+// How the program that trains does its work, as far as it moves the prediction. The defaults are
+// those of current frameworks; the runs of 2021 and 2022 in the literature differ.
+struct Execution {
+  Attention attention = Attention::fused;
+  bool dropout = false;
+  bool fused_elementwise = true;       // norms, rotary positions and activations in one kernel each
+  Dtype gradient_dtype = Dtype::fp32;  // in which gradients are kept and reduced
+  bool overlap_gradients = true;       // replicas reduce while the backward still runs
+  // Collectives of tensor ranks hidden behind matrix products. backward: behind the weight
+  // gradient (Korthikanti et al. 2022, section 6.1); full: products and collectives in pieces.
+  TensorOverlap overlap_tensor = TensorOverlap::backward;
+  double issue_us = 8;  // host time to issue one kernel
+  bool operator==(const Execution&) const = default;
+};
+
 struct Data {
   std::string path = "/usr/share/common-licenses/*";
   DataFormat format = DataFormat::text;
@@ -58,6 +76,7 @@ struct Pins {
   std::optional<std::string> schedule;
   std::optional<bool> sequence_parallel;
   std::optional<Recompute> recompute;
+  std::optional<bool> even_cut = std::nullopt;  // true: as many layers in every stage (layer_cut.h)
   bool operator==(const Pins&) const = default;
 };
 
@@ -66,6 +85,7 @@ struct Job {
   Model model;
   std::string weights;  // directory of safetensors to start from; empty: random from the seed
   Training training;
+  Execution execution;
   Data data;
   Checkpoint checkpoint;
   Pins pins;

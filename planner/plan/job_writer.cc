@@ -55,6 +55,23 @@ std::string training_table(const Training& training, std::string_view prefix) {
   return text;
 }
 
+std::string execution_table(const Execution& execution, std::string_view prefix) {
+  const auto* overlap = execution.overlap_tensor == TensorOverlap::none       ? "none"
+                        : execution.overlap_tensor == TensorOverlap::backward ? "backward"
+                                                                              : "full";
+  auto text = fmt::format("\n[{}execution]\n", prefix);
+  text += fmt::format("attention = \"{}\"\n",
+                      execution.attention == Attention::fused ? "fused" : "unfused");
+  text += fmt::format("dropout = {}\n", execution.dropout);
+  text += fmt::format("fused_elementwise = {}\n", execution.fused_elementwise);
+  text += fmt::format("gradient_dtype = \"{}\"\n",
+                      execution.gradient_dtype == Dtype::bf16 ? "bf16" : "fp32");
+  text += fmt::format("overlap_gradients = {}\n", execution.overlap_gradients);
+  text += fmt::format("overlap_tensor = \"{}\"\n", overlap);
+  text += fmt::format("issue_us = {}\n", toml_number(execution.issue_us));
+  return text;
+}
+
 template <class Value>
 std::string pin(const char* key, const std::optional<Value>& value) {
   return value ? fmt::format("{} = {}\n", key, *value) : fmt::format("{} = \"auto\"\n", key);
@@ -69,6 +86,7 @@ std::string layout_table(const Pins& pins, std::string_view prefix) {
   text += fmt::format("recompute = \"{}\"\n",
                       pins.recompute ? trireme::name_of(*pins.recompute) : "auto");
   text += pin("optimizer_sharding", pins.optimizer_sharding);
+  text += pin("even_cut", pins.even_cut);
   return text;
 }
 
@@ -79,6 +97,7 @@ std::string to_toml(const Job& job, std::string_view prefix) {
   auto text = prefix.empty() ? "" : fmt::format("[{}]\n", prefix.substr(0, prefix.size() - 1));
   text += fmt::format("name = {}\n\n", toml_string(job.name));
   text += model_table(job, prefix) + training_table(job.training, prefix);
+  text += execution_table(job.execution, prefix);
   text += fmt::format("\n[{}data]\npath = {}\nformat = \"{}\"\norder = \"{}\"\n", prefix,
                       toml_string(job.data.path), name_of(job.data.format),
                       job.data.order == SampleOrder::sequential ? "sequential" : "shuffled");

@@ -17,7 +17,8 @@ const std::vector<std::string>& pin_names() {
                                                  "micro_batch",
                                                  "sequence_parallel",
                                                  "recompute",
-                                                 "optimizer_sharding"};
+                                                 "optimizer_sharding",
+                                                 "even_cut"};
   return names;
 }
 
@@ -88,11 +89,11 @@ void set_pin(Pins& pins, std::string_view key_and_value) {
       return parse_choice(key, value, schedule_names());
     });
   }
-  if (key == "sequence_parallel") {
-    return assign(pins.sequence_parallel, text, [&](std::string_view value) {
-      return parse_choice(key, value, {"true", "false"}) == "true";
-    });
-  }
+  const auto boolean = [&](std::string_view value) {
+    return parse_choice(key, value, {"true", "false"}) == "true";
+  };
+  if (key == "sequence_parallel") return assign(pins.sequence_parallel, text, boolean);
+  if (key == "even_cut") return assign(pins.even_cut, text, boolean);
   if (key == "recompute") {
     return assign(pins.recompute, text, [&](std::string_view value) {
       return *recompute_named(parse_choice(key, value, recompute_names()));

@@ -38,8 +38,8 @@ void combine(std::span<float> into, const float* other, ReduceOp op) {
   }
 }
 
-// into = parts[0] op parts[1] op ..., in that order; `into` may be one of the parts. Block by block,
-// so that every part is read once and the sums stay in the nearest cache.
+// into = parts[0] op parts[1] op ..., in that order; `into` may be one of the parts. Block by
+// block, so that every part is read once and the sums stay in the nearest cache.
 void combine_all(std::span<float> into, const std::vector<const float*>& parts, ReduceOp op) {
   std::array<float, 1024> block;
   for (size_t first = 0; first < into.size(); first += block.size()) {

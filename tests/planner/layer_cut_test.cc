@@ -102,5 +102,18 @@ TEST(LayerCut, AVCountsBothEndsOnTheFirstRank) {
   EXPECT_EQ(stages[3].first_layer, 10);
 }
 
+TEST(LayerCut, EvenCutsWeighNothing) {
+  const auto layers = [](const std::vector<Stage>& stages) {
+    std::vector<int> counts;
+    for (const Stage& stage : stages) counts.push_back(stage.layers);
+    return counts;
+  };
+  EXPECT_EQ(layers(even_cut(12, loop_placement(4, 1))), (std::vector<int>{3, 3, 3, 3}));
+  EXPECT_EQ(layers(even_cut(10, loop_placement(4, 1))),
+            (std::vector<int>{2, 3, 3, 2}));  // embedding and head
+  EXPECT_EQ(layers(even_cut(13, loop_placement(4, 1))), (std::vector<int>{4, 3, 3, 3}));
+  EXPECT_EQ(even_cut(8, loop_placement(2, 2))[3].first_layer, 6);
+}
+
 }  // namespace
 }  // namespace trireme

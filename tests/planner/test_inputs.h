@@ -39,7 +39,8 @@ inline Cluster round_cluster(int nodes, int devices, double memory_gb) {
                   .memory_bytes_per_s = 1e12,
                   .fp32_flops = 1e14,
                   .bf16_flops = 1e14,
-                  .link_bytes_per_s = 1e11};
+                  .link_bytes_per_s = 1e11,
+                  .link_efficiency = 1};
   group.devices = devices;
   group.link = NodeLink::nvlink;
   group.link_bytes_per_s = 1e11;
