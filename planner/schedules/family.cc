@@ -269,8 +269,7 @@ const std::vector<FamilyMember>& schedule_family() {
                                                    v_min(),
                                                    dualpipe_v(),
                                                    pipedream(),
-                                                   forward_only(),
-                                                   {"auto", nullptr}};
+                                                   forward_only()};
   return family;
 }
 

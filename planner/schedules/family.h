@@ -23,7 +23,7 @@ struct FamilyMember {
   enum class Chunks { one, any, v };
 
   const char* name;
-  Schedule (*build)(const Shape&);  // nullptr: known, not built by this version
+  Schedule (*build)(const Shape&);
   // No schedule of this shape ends earlier, whatever its group and warm-up.
   double (*bound)(const Shape&, const Costs&) = nullptr;
   // What a rank holds at its peak, at least.

@@ -8,6 +8,7 @@
 
 #include "planner/schedules/family.h"
 #include "planner/schedules/variants.h"
+#include "planner/synthesis/automatic.h"
 #include "topology/base/check.h"
 #include "topology/base/error.h"
 #include "topology/base/toml_reader.h"
@@ -27,12 +28,18 @@ Refusal refuse_unless_positive(const char* what, int value) {
   return fmt::format("{} must be at least 1, found {}", what, value);
 }
 
-std::string names_of(bool (*which)(const FamilyMember&)) {
+template <class Which>
+std::vector<std::string> names_where(Which&& which) {
   std::vector<std::string> names;
   for (const FamilyMember& member : schedule_family()) {
-    if (member.build != nullptr && which(member)) names.emplace_back(member.name);
+    if (which(member)) names.emplace_back(member.name);
   }
-  return fmt::format("{}", fmt::join(names, ", "));
+  return names;
+}
+
+template <class Which>
+std::string names_of(Which&& which) {
+  return fmt::format("{}", fmt::join(names_where(which), ", "));
 }
 
 Refusal refuse_chunks(const FamilyMember& member, int chunks) {
@@ -135,40 +142,38 @@ Refusal refuse_shape(const FamilyMember& member, const ScheduleRequest& request)
 
 const FamilyMember& built_member(const std::string& name) {
   const FamilyMember* member = find_member(name);
-  TRIREME_CHECK(member != nullptr && member->build != nullptr);
+  TRIREME_CHECK(member != nullptr);
   return *member;
 }
 
-template <class Which>
-std::vector<std::string> names_where(Which&& which) {
-  std::vector<std::string> names;
-  for (const FamilyMember& member : schedule_family()) {
-    if (member.build != nullptr && which(member)) names.emplace_back(member.name);
+// What the search of all schedules finds (synthesis/automatic.h).
+Schedule found_schedule(const ScheduleRequest& request) {
+  if (request.group || request.warm_up || request.latency_aware) {
+    throw refuse("auto chooses groups and warm-ups itself; leave them out");
   }
-  return names;
+  AutoRequest wanted;
+  wanted.pipeline = request.pipeline;
+  wanted.micro_batches = request.micro_batches;
+  wanted.chunks = request.chunks.value_or(1);
+  wanted.costs = request.costs;
+  wanted.memory_limit = request.memory_limit;
+  return choose_schedule(wanted).schedule;
 }
 
 }  // namespace
 
 void require_built(const std::string& name) {
-  const FamilyMember* member = find_member(name);
-  const std::string built = fmt::format("{}", fmt::join(built_schedules(), ", "));
-  if (member == nullptr) {
-    std::vector<std::string> names;
-    for (const FamilyMember& known : schedule_family()) names.emplace_back(known.name);
-    const auto nearest = nearest_name(name, names);
-    throw refuse(fmt::format("no schedule is called \"{}\"{}; there are: {}", name,
-                             nearest ? fmt::format(" (did you mean \"{}\"?)", *nearest) : "",
-                             built));
-  }
-  if (member->build == nullptr) {
-    throw Error(
-        ErrorKind::unavailable,
-        fmt::format("schedule \"{}\" is not built by this version; there are: {}", name, built));
-  }
+  if (name == "auto" || find_member(name) != nullptr) return;
+  std::vector<std::string> names = built_schedules();
+  names.emplace_back("auto");
+  const auto nearest = nearest_name(name, names);
+  throw refuse(fmt::format("no schedule is called \"{}\"{}; there are: {}", name,
+                           nearest ? fmt::format(" (did you mean \"{}\"?)", *nearest) : "",
+                           fmt::join(names, ", ")));
 }
 
 Schedule make_schedule(const ScheduleRequest& request) {
+  if (request.name == "auto") return found_schedule(request);
   require_built(request.name);
   const FamilyMember& member = built_member(request.name);
   if (const Refusal no = refuse_shape(member, request)) throw refuse(*no);

@@ -37,12 +37,12 @@ struct ScheduleRequest {
 };
 
 // The schedule as data; pure and deterministic. Throws Error(bad_input) when the request is outside
-// what the schedule defines or exceeds the memory limit (the message says which rule and why),
-// Error(unavailable) for a schedule that this version does not build, and Error(bad_input) for a
-// name that no schedule has.
+// what the schedule defines or exceeds the memory limit (the message says which rule and why), and
+// for a name that no schedule has. "auto", which is not among the built ones, is the best of them
+// all or a better one found by search (synthesis/automatic.h).
 Schedule make_schedule(const ScheduleRequest& request);
 
-// Throws as make_schedule does for a name that is unknown or not built.
+// Throws as make_schedule does for a name that no schedule has.
 void require_built(const std::string& name);
 
 // Why a built schedule cannot have this shape, or nothing: for searches. The memory limit is not

@@ -305,7 +305,6 @@ TEST(Schedules, WhatCannotBeIsRefused) {
               HasSubstr("these take a group: interleaved, interleaved-zb, forward-only"));
   EXPECT_THAT(refusal({.name = "naive", .pipeline = 0}), HasSubstr("pipeline must be at least 1"));
   EXPECT_THAT(refusal({.name = "1f1p"}), HasSubstr("did you mean \"1f1b\"?"));
-  EXPECT_THAT(refusal({.name = "auto"}, ErrorKind::unavailable), HasSubstr("not built"));
 }
 
 }  // namespace

@@ -1,0 +1,161 @@
+#include "planner/synthesis/automatic.h"
+
+#include <fmt/format.h>
+
+#include <algorithm>
+#include <limits>
+
+#include "planner/checker.h"
+#include "planner/schedules/generators.h"
+#include "planner/synthesis/family_choice.h"
+#include "planner/synthesis/lower_bound.h"
+#include "planner/synthesis/synthesis.h"
+#include "topology/base/check.h"
+#include "topology/base/error.h"
+
+namespace trireme {
+namespace {
+
+constexpr double kTie = 1 + 1e-9;
+
+Error refuse(const std::string& message) {
+  return Error(ErrorKind::bad_input, "auto: " + message);
+}
+
+void check_request(const AutoRequest& request) {
+  const auto at_least_one = [](const char* what, int value) {
+    if (value < 1) throw refuse(fmt::format("{} must be at least 1, found {}", what, value));
+  };
+  at_least_one("pipeline", request.pipeline);
+  at_least_one("micro-batches", request.micro_batches);
+  at_least_one("chunks", request.chunks);
+  const auto stages = static_cast<size_t>(request.pipeline) * static_cast<size_t>(request.chunks);
+  const size_t costs = request.costs.stages.size();
+  if (costs != 1 && costs != stages) {
+    throw refuse(
+        fmt::format("found costs of {} stages, expected one for all or {}", costs, stages));
+  }
+  TRIREME_CHECK(!request.costs.op_time);
+}
+
+// By rank; as much as there can be where nothing is said.
+std::vector<int> limit_by_rank(const AutoRequest& request) {
+  const auto ranks = static_cast<size_t>(request.pipeline);
+  if (!request.memory_limit) {
+    return std::vector<int>(ranks, request.micro_batches * request.chunks);
+  }
+  std::vector<int> limit = *request.memory_limit;
+  if (limit.size() == 1) limit.assign(ranks, limit.front());
+  if (limit.size() != ranks) {
+    throw refuse(fmt::format("a memory limit is one number or one for each of {} ranks, found {}",
+                             ranks, limit.size()));
+  }
+  for (size_t rank = 0; rank < ranks; ++rank) {
+    if (limit[rank] < request.chunks) {
+      throw refuse(fmt::format(
+          "rank {} may hold {} chunk activations, but a micro-batch needs one on each of its {} "
+          "stages before its backward can release the first",
+          rank, limit[rank], request.chunks));
+    }
+  }
+  return limit;
+}
+
+std::vector<std::vector<StagePlace>> placements_of(const AutoRequest& request) {
+  std::vector<std::vector<StagePlace>> placements = {
+      loop_placement(request.pipeline, request.chunks)};
+  if (request.chunks == 2 && request.pipeline > 1) {
+    placements.push_back(v_placement(request.pipeline, request.chunks));
+  }
+  return placements;
+}
+
+// What no schedule of these stages ends before: an overlapped pair takes at least
+// (1 - overlap / 2) of the sum of its ops, so with ops that much shorter the two could run one
+// after the other in its place.
+double bound_under_overlap(const std::vector<StagePlace>& places, const AutoRequest& request,
+                           const std::vector<int>& limit) {
+  Costs shorter = request.costs;
+  for (StageCost& cost : shorter.stages) {
+    const double share = 1 - shorter.overlap / 2;
+    cost = {cost.forward * share, cost.input * share, cost.weight * share};
+  }
+  const Flow flow = make_flow(places, request.pipeline, request.micro_batches, shorter, limit);
+  return lower_bound(flow, windows_of(flow));
+}
+
+class Choice {
+ public:
+  explicit Choice(const AutoRequest& request) : request_(request), limit_(limit_by_rank(request)) {}
+
+  AutoChoice run() {
+    const std::vector<FamilySchedule> family = family_within(request_, limit_, choice_.considered);
+    for (const FamilySchedule& member : family)
+      offer(member.name, member.schedule, member.makespan);
+    choice_.lower_bound = std::numeric_limits<double>::infinity();
+    const auto placements = placements_of(request_);
+    for (const auto& places : placements) {
+      search(places, family, request_.effort / static_cast<int64_t>(placements.size()));
+    }
+    TRIREME_CHECK(choice_.lower_bound <= choice_.makespan * kTie);
+    choice_.lower_bound = std::min(choice_.lower_bound, choice_.makespan);
+    return std::move(choice_);
+  }
+
+ private:
+  void offer(const std::string& origin, const Schedule& schedule, double makespan) {
+    if (!choice_.origin.empty() && makespan * kTie >= choice_.makespan) return;
+    choice_.schedule = schedule;
+    choice_.origin = origin;
+    choice_.makespan = makespan;
+  }
+
+  void search(const std::vector<StagePlace>& places, const std::vector<FamilySchedule>& family,
+              int64_t effort) {
+    const Flow flow =
+        make_flow(places, request_.pipeline, request_.micro_batches, request_.costs, limit_);
+    const Windows windows = windows_of(flow);
+    const bool overlaps = request_.costs.overlap > 0;
+    double bound =
+        overlaps ? bound_under_overlap(places, request_, limit_) : lower_bound(flow, windows);
+    if (choice_.origin.empty() || choice_.makespan > bound * kTie) {
+      bound = std::max(bound, synthesize_on(flow, windows, family, bound, effort));
+    }
+    choice_.lower_bound = std::min(choice_.lower_bound, bound);
+  }
+
+  // Offers the best that the search finds, and returns what no schedule of the flow ends before.
+  double synthesize_on(const Flow& flow, const Windows& windows,
+                       const std::vector<FamilySchedule>& family, double bound, int64_t effort) {
+    std::vector<Draft> starts;
+    for (const FamilySchedule& member : family) {
+      if (member.schedule.stages == flow.stages) {
+        starts.push_back({member.name, programs_of(flow, member.schedule), 0});
+      }
+    }
+    const Found found = synthesize(flow, windows, std::move(starts), bound, effort, request_.seed);
+    Schedule schedule = schedule_of(flow, found.best.programs);
+    schedule.name = "auto";
+    CheckOptions options;
+    options.memory_limit = limit_;
+    TRIREME_CHECK(check_schedule(schedule, options).legal);
+    const double makespan = makespan_of(schedule, request_.costs);
+    const std::string origin = "synthesized, from " + found.best.name;
+    choice_.considered.push_back({"synthesized", "from " + found.best.name, makespan, ""});
+    offer(origin, schedule, makespan);
+    return found.optimal && request_.costs.overlap == 0 ? found.best.makespan : bound;
+  }
+
+  const AutoRequest& request_;
+  const std::vector<int> limit_;
+  AutoChoice choice_;
+};
+
+}  // namespace
+
+AutoChoice choose_schedule(const AutoRequest& request) {
+  check_request(request);
+  return Choice(request).run();
+}
+
+}  // namespace trireme

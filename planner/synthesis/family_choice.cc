@@ -1,0 +1,122 @@
+#include "planner/synthesis/family_choice.h"
+
+#include <fmt/format.h>
+
+#include <algorithm>
+
+#include "planner/schedules/schedules.h"
+#include "topology/base/error.h"
+
+namespace trireme {
+namespace {
+
+struct Variant {
+  std::string name;
+  ScheduleRequest request;
+};
+
+// The member as it is, with a warm-up for these latencies, with each of the shorter groups and with
+// somewhat deeper warm-ups. The memory limit makes it choose within what it has room for.
+std::vector<Variant> variants_of(const ScheduleRequest& plain) {
+  constexpr size_t kMostGroups = 16;
+  std::vector<Variant> variants = {{"", plain}};
+  ScheduleRequest latency = plain;
+  latency.latency_aware = true;
+  const bool deepens = !why_not(latency).has_value();
+  if (deepens) variants.push_back({"latency-aware", latency});
+  for (const auto& group :
+       groups_to_try(plain.name, plain.pipeline, plain.micro_batches, kMostGroups)) {
+    if (!group || plain.chunks == 1) continue;
+    ScheduleRequest grouped = plain;
+    grouped.group = group;
+    variants.push_back({fmt::format("groups of {}", *group), grouped});
+  }
+  for (int deeper = 1; deepens && deeper <= std::min(plain.pipeline, 8); ++deeper) {
+    ScheduleRequest warmed = plain;
+    warmed.warm_up = deeper;
+    variants.push_back({fmt::format("warm-up {} deeper", deeper), warmed});
+  }
+  return variants;
+}
+
+// Whether its step is one of ordinary training: every gradient, and all of the same weights.
+bool trains_a_step(const std::string& name) {
+  const Schedule least = make_schedule({.name = name, .pipeline = 1, .micro_batches = 2});
+  const auto is_backward = [](const Op& op) { return op.kind != OpKind::forward; };
+  return !least.asynchronous &&
+         std::any_of(least.ranks.front().begin(), least.ranks.front().end(), is_backward);
+}
+
+std::string above_limit(const Schedule& schedule, const std::vector<int>& limit) {
+  const std::vector<int> peaks = simulate(schedule, {}).peak_activations;
+  for (size_t rank = 0; rank < limit.size(); ++rank) {
+    if (peaks[rank] > limit[rank]) {
+      return fmt::format("rank {} holds {} chunk activations, above the limit of {}", rank,
+                         peaks[rank], limit[rank]);
+    }
+  }
+  return "";
+}
+
+class Family {
+ public:
+  Family(const AutoRequest& request, const std::vector<int>& limit,
+         std::vector<Considered>& considered)
+      : request_(request), limit_(limit), considered_(considered) {}
+
+  std::vector<FamilySchedule> run() {
+    for (const std::string& name : built_schedules()) {
+      const ScheduleRequest plain = plain_request(name);
+      if (!trains_a_step(name)) {
+        considered_.push_back({name, "", std::nullopt, "is not a synchronous training step"});
+      } else if (const auto reason = why_not(plain)) {
+        considered_.push_back({name, "", std::nullopt, *reason});
+      } else {
+        for (const Variant& variant : variants_of(plain)) try_variant(name, variant);
+      }
+    }
+    return std::move(family_);
+  }
+
+ private:
+  ScheduleRequest plain_request(const std::string& name) const {
+    ScheduleRequest plain;
+    plain.name = name;
+    plain.pipeline = request_.pipeline;
+    plain.micro_batches = request_.micro_batches;
+    plain.chunks = request_.chunks;
+    plain.costs = request_.costs;
+    if (request_.memory_limit) plain.memory_limit = limit_;
+    return plain;
+  }
+
+  void try_variant(const std::string& name, const Variant& variant) {
+    Considered considered{name, variant.name, std::nullopt, ""};
+    try {
+      Schedule schedule = make_schedule(variant.request);
+      considered.why_not = above_limit(schedule, limit_);
+      if (considered.why_not.empty()) {
+        considered.makespan = makespan_of(schedule, request_.costs);
+        family_.push_back({considered.name(), std::move(schedule), *considered.makespan});
+      }
+    } catch (const Error& error) {
+      if (error.kind() != ErrorKind::bad_input) throw;
+      considered.why_not = error.what();
+    }
+    considered_.push_back(std::move(considered));
+  }
+
+  const AutoRequest& request_;
+  const std::vector<int>& limit_;
+  std::vector<Considered>& considered_;
+  std::vector<FamilySchedule> family_;
+};
+
+}  // namespace
+
+std::vector<FamilySchedule> family_within(const AutoRequest& request, const std::vector<int>& limit,
+                                          std::vector<Considered>& considered) {
+  return Family(request, limit, considered).run();
+}
+
+}  // namespace trireme

@@ -1,0 +1,22 @@
+#pragma once
+
+#include <vector>
+
+#include "planner/synthesis/automatic.h"
+
+namespace trireme {
+
+// A member of the family as built for a request.
+struct FamilySchedule {
+  std::string name;  // with its parameters
+  Schedule schedule;
+  double makespan = 0;
+};
+
+// Every member of the family that a training step can use, with its groups and warm-ups, that keeps
+// the memory limit (by rank), in the order of the family. What cannot be had, and why, goes to
+// `considered`, and so does what can with its makespan.
+std::vector<FamilySchedule> family_within(const AutoRequest& request, const std::vector<int>& limit,
+                                          std::vector<Considered>& considered);
+
+}  // namespace trireme

@@ -1,0 +1,52 @@
+#pragma once
+
+#include <cstdint>
+#include <random>
+
+#include "planner/synthesis/automatic.h"
+
+namespace trireme {
+
+// Random requests as the search meets them: 2 to 8 ranks, 2 to 32 micro-batches, mostly uneven
+// stages, hops of 0 to 1 forwards, mostly a memory limit. The same seed gives the same ones.
+class RandomRequests {
+ public:
+  explicit RandomRequests(uint64_t seed) : random_(seed) {}
+
+  AutoRequest next(int chunks, int most_ranks = 8, int most_micro_batches = 32) {
+    AutoRequest request;
+    request.pipeline = between(2, most_ranks);
+    request.micro_batches = between(2, most_micro_batches);
+    request.chunks = chunks;
+    request.costs.stages.clear();
+    const bool uneven = between(0, 3) > 0;
+    for (int stage = 0; stage < request.pipeline * chunks; ++stage) {
+      const double forward = uneven ? share(0.5, 1.5) : 1;
+      request.costs.stages.push_back({forward, forward * (uneven ? share(0.8, 1.4) : 1),
+                                      forward * (uneven ? share(0.6, 1.2) : 1)});
+    }
+    request.costs.hop = between(0, 1) == 0 ? 0 : share(0, 1);
+    const int limit = between(chunks, chunks * (2 * request.pipeline + 1) - 1);
+    if (between(0, 3) > 0) request.memory_limit = std::vector<int>{limit};
+    return request;
+  }
+
+  int between(int least, int most) {
+    return least + static_cast<int>(random_() % static_cast<uint64_t>(most - least + 1));
+  }
+  double share(double least, double most) {
+    return least + (most - least) * static_cast<double>(random_() >> 11) * 0x1p-53;
+  }
+
+ private:
+  std::mt19937_64 random_;
+};
+
+inline bool is_uneven(const AutoRequest& request) {
+  for (const StageCost& cost : request.costs.stages) {
+    if (!(cost == request.costs.stages.front())) return true;
+  }
+  return false;
+}
+
+}  // namespace trireme
