@@ -117,7 +117,8 @@ int run(ScheduleCommand command) {
 
 void add_schedule_options(CLI::App& sub, ScheduleQuestion& question) {
   sub.add_option("NAME", question.name,
-                 fmt::format("one of {}", fmt::join(built_schedules(), ", ")));
+                 fmt::format("one of {}, or auto: the best that a search finds",
+                             fmt::join(built_schedules(), ", ")));
   sub.add_option("--file", question.file, "take the schedule from this CSV instead");
   sub.add_option("--pipeline", question.pipeline, "pipeline ranks")->check(CLI::Range(1, 1 << 20));
   sub.add_option("--microbatches", question.micro_batches, "micro-batches of a step")

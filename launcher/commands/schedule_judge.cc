@@ -44,7 +44,9 @@ void expect_stages(const ScheduleQuestion& question, const Costs& costs, int sta
 // Chunks as asked, as the schedule has them, or as many as there are stage costs.
 int chunks_of(const ScheduleQuestion& question, const Costs& costs) {
   if (question.chunks) return *question.chunks;
-  if (const auto fixed = fixed_chunks(question.name)) return *fixed;
+  if (question.name != "auto") {
+    if (const auto fixed = fixed_chunks(question.name)) return *fixed;
+  }
   const int stages = static_cast<int>(costs.stages.size());
   const bool divides = stages % question.pipeline == 0;
   return question.stage_costs.empty() || !divides ? 1 : stages / question.pipeline;
@@ -99,6 +101,25 @@ Schedule best_within(ScheduleRequest request, const std::optional<std::vector<do
   }
 }
 
+// What the search finds within the limit.
+void choose(const ScheduleQuestion& question, int chunks, JudgedSchedule& judged) {
+  if (question.group || question.warm_up || question.latency_aware) {
+    throw bad(
+        "auto chooses groups and warm-ups itself: leave --group, --warm-up and "
+        "--latency-aware out");
+  }
+  AutoRequest request;
+  request.pipeline = question.pipeline;
+  request.micro_batches = question.micro_batches;
+  request.chunks = chunks;
+  request.costs = judged.costs;
+  if (question.memory_limit) {
+    request.memory_limit = activations_within(*question.memory_limit, judged.costs);
+  }
+  judged.choice = choose_schedule(request);
+  judged.schedule = std::move(judged.choice->schedule);
+}
+
 void build(const ScheduleQuestion& question, JudgedSchedule& judged) {
   if (question.pipeline < 1 || question.micro_batches < 1) {
     throw bad("schedule: expected --pipeline and --microbatches with a named schedule");
@@ -112,6 +133,7 @@ void build(const ScheduleQuestion& question, JudgedSchedule& judged) {
   }
   expect_stages(question, costs, question.pipeline * chunks);
   judged.costs = shared_out(question, costs, chunks);
+  if (question.name == "auto") return choose(question, chunks, judged);
   judged.schedule = best_within({.name = question.name,
                                  .pipeline = question.pipeline,
                                  .micro_batches = question.micro_batches,
@@ -152,6 +174,7 @@ ScheduleQuestion question_about(ScheduleQuestion question, const std::string& na
     return question;
   }
   require_built(name);
+  if (name == "auto") return question;
   if (const auto fixed = fixed_chunks(name)) question.chunks = fixed;
   return question;
 }
@@ -184,7 +207,8 @@ JudgedSchedule judge(const ScheduleQuestion& question) {
 
 std::vector<JudgedSchedule> judge_all(const ScheduleQuestion& question,
                                       const std::vector<std::string>& names) {
-  const std::vector<std::string> known = built_schedules();
+  std::vector<std::string> known = built_schedules();
+  known.emplace_back("auto");
   std::vector<JudgedSchedule> all;
   for (const std::string& name : names) {
     // A name that no schedule has, and a file that cannot be read, are mistakes; sizes that a

@@ -8,6 +8,7 @@
 #include "planner/drawing/timeline.h"
 #include "planner/plan/schedule.h"
 #include "planner/simulator.h"
+#include "planner/synthesis/automatic.h"
 
 namespace trireme {
 
@@ -36,8 +37,9 @@ struct JudgedSchedule {
   Schedule schedule = {};
   Costs costs = {};
   Verdict verdict = {};
-  Simulation simulation = {};   // only of a schedule that the checker proved
-  std::string over_limit = {};  // which rank holds more than it may
+  Simulation simulation = {};             // only of a schedule that the checker proved
+  std::optional<AutoChoice> choice = {};  // what auto says of it; its schedule is the one above
+  std::string over_limit = {};            // which rank holds more than it may
 
   bool timed() const { return refusal.empty() && verdict.legal; }
   bool legal() const { return timed() && over_limit.empty(); }

@@ -6,6 +6,7 @@
 
 #include <algorithm>
 #include <array>
+#include <limits>
 #include <nlohmann/json.hpp>
 
 #include "launcher/commands/terminal.h"
@@ -73,6 +74,61 @@ std::string ranks_table(const Simulation& simulation) {
   return text;
 }
 
+// Where a chosen schedule comes from, and what it was chosen among.
+Json choice_json(const AutoChoice& choice) {
+  Json considered = Json::array();
+  for (const Considered& one : choice.considered) {
+    Json json = {{"name", one.name()}};
+    if (one.makespan) {
+      json["makespan"] = *one.makespan;
+    } else {
+      json["why_not"] = one.why_not;
+    }
+    considered.push_back(std::move(json));
+  }
+  return {{"origin", choice.origin},
+          {"lower_bound", choice.lower_bound},
+          {"gap", choice.gap()},
+          {"considered", considered}};
+}
+
+double time_of(const Considered& one) {
+  return one.makespan.value_or(std::numeric_limits<double>::infinity());
+}
+
+// A line for each schedule that was considered, in its best variant, the best first.
+std::string considered_table(const std::vector<Considered>& considered) {
+  std::vector<const Considered*> lines;
+  for (const Considered& one : considered) {
+    const auto known = std::find_if(lines.begin(), lines.end(), [&](const Considered* line) {
+      return line->schedule == one.schedule;
+    });
+    if (known == lines.end()) {
+      lines.push_back(&one);
+    } else if (time_of(one) < time_of(**known)) {
+      *known = &one;
+    }
+  }
+  std::stable_sort(lines.begin(), lines.end(), [](const Considered* a, const Considered* b) {
+    return time_of(*a) < time_of(*b);
+  });
+  std::string text = "considered                                 makespan\n";
+  for (const Considered* line : lines) {
+    text += line->makespan ? fmt::format("{:<40} {:>10.6g}\n", line->name(), *line->makespan)
+                           : fmt::format("{:<40}          -  {}\n", line->name(), line->why_not);
+  }
+  return text;
+}
+
+std::string choice_table(const AutoChoice& choice) {
+  const std::string quality =
+      choice.gap() > 0
+          ? fmt::format("this one ends at most {:.2f} % later than the best", 100 * choice.gap())
+          : "none is better";
+  return fmt::format("{}\nno schedule within the limit ends before {:.6g}: {}\n\n{}", choice.origin,
+                     choice.lower_bound, quality, considered_table(choice.considered));
+}
+
 }  // namespace
 
 Json schedule_json(const JudgedSchedule& judged) {
@@ -96,6 +152,7 @@ Json schedule_json(const JudgedSchedule& judged) {
                {"peak_memory", simulation.peak_memory},
                {"micro_batches", schedule.micro_batches},
                {"digest", digest_of(schedule)}};
+  if (judged.choice) json.update(choice_json(*judged.choice));
   if (!judged.over_limit.empty()) json["reason"] = judged.over_limit;
   return json;
 }
@@ -105,7 +162,8 @@ std::string schedule_table(const JudgedSchedule& judged) {
   const bool colour = stdout_takes_colour();
   std::string text = fmt::format("{}: {}\n\n", timeline.title, timeline.facts);
   text += draw_text(timeline, {.width = stdout_columns(), .colour = colour});
-  return text + text_legend(colour) + "\n\n" + ranks_table(judged.simulation);
+  text += text_legend(colour) + "\n\n" + ranks_table(judged.simulation);
+  return judged.choice ? text + "\n" + choice_table(*judged.choice) : text;
 }
 
 std::string missing_table(const Schedule& schedule) {
