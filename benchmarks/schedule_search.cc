@@ -79,7 +79,7 @@ void print_large(int chunks, int limit) {
         {random.share(0.5, 1.5), random.share(0.5, 1.5), random.share(0.5, 1.5)});
   }
   request.costs.hop = 0.3;
-  request.memory_limit = std::vector<int>{limit};
+  request.memory_limit = std::vector<double>{static_cast<double>(limit)};
   const auto begin = std::chrono::steady_clock::now();
   const AutoChoice choice = choose_schedule(request);
   fmt::print("16 ranks, 128 micro-batches, {} stages each, limit {}: {:.2f} s, gap {:.3f} %, {}\n",

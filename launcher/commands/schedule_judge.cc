@@ -113,9 +113,7 @@ void choose(const ScheduleQuestion& question, int chunks, JudgedSchedule& judged
   request.micro_batches = question.micro_batches;
   request.chunks = chunks;
   request.costs = judged.costs;
-  if (question.memory_limit) {
-    request.memory_limit = activations_within(*question.memory_limit, judged.costs);
-  }
+  request.memory_limit = question.memory_limit;
   judged.choice = choose_schedule(request);
   judged.schedule = std::move(judged.choice->schedule);
 }

@@ -156,7 +156,10 @@ Schedule found_schedule(const ScheduleRequest& request) {
   wanted.micro_batches = request.micro_batches;
   wanted.chunks = request.chunks.value_or(1);
   wanted.costs = request.costs;
-  wanted.memory_limit = request.memory_limit;
+  wanted.costs.memory.clear();  // the limit counts activations
+  if (request.memory_limit) {
+    wanted.memory_limit = {request.memory_limit->begin(), request.memory_limit->end()};
+  }
   return choose_schedule(wanted).schedule;
 }
 

@@ -38,35 +38,51 @@ void check_request(const AutoRequest& request) {
   TRIREME_CHECK(!request.costs.op_time);
 }
 
-// By rank; as much as there can be where nothing is said.
-std::vector<int> limit_by_rank(const AutoRequest& request) {
+// By rank.
+std::vector<double> limit_by_rank(const AutoRequest& request) {
   const auto ranks = static_cast<size_t>(request.pipeline);
-  if (!request.memory_limit) {
-    return std::vector<int>(ranks, request.micro_batches * request.chunks);
-  }
-  std::vector<int> limit = *request.memory_limit;
+  std::vector<double> limit =
+      request.memory_limit.value_or(std::vector<double>{std::numeric_limits<double>::infinity()});
   if (limit.size() == 1) limit.assign(ranks, limit.front());
-  if (limit.size() != ranks) {
-    throw refuse(fmt::format("a memory limit is one number or one for each of {} ranks, found {}",
-                             ranks, limit.size()));
-  }
-  for (size_t rank = 0; rank < ranks; ++rank) {
-    if (limit[rank] < request.chunks) {
-      throw refuse(fmt::format(
-          "rank {} may hold {} chunk activations, but a micro-batch needs one on each of its {} "
-          "stages before its backward can release the first",
-          rank, limit[rank], request.chunks));
-    }
-  }
-  return limit;
+  if (limit.size() == ranks) return limit;
+  throw refuse(fmt::format("a memory limit is one number or one for each of {} ranks, found {}",
+                           ranks, limit.size()));
 }
 
-std::vector<std::vector<StagePlace>> placements_of(const AutoRequest& request) {
+// Why no schedule of stages on these places can keep the limit; empty where one can.
+std::string too_little(const std::vector<StagePlace>& places, const AutoRequest& request,
+                       const std::vector<double>& limit) {
+  std::vector<double> least(limit.size(), 0);
+  for (size_t stage = 0; stage < places.size(); ++stage) {
+    const StageMemory memory = memory_of(request.costs, stage);
+    least[static_cast<size_t>(places[stage].rank)] +=
+        std::max(memory.activation, memory.kept_after_input);
+  }
+  for (size_t rank = 0; rank < limit.size(); ++rank) {
+    if (least[rank] <= limit[rank] * kTie) continue;
+    return fmt::format(
+        "rank {} may hold {:.6g}, but a micro-batch needs {:.6g} there, since it passes all stages "
+        "before its backward can free the first",
+        rank, limit[rank], least[rank]);
+  }
+  return "";
+}
+
+// Where the stages may lie.
+std::vector<std::vector<StagePlace>> placements_of(const AutoRequest& request,
+                                                   const std::vector<double>& limit) {
   std::vector<std::vector<StagePlace>> placements = {
       loop_placement(request.pipeline, request.chunks)};
+  const std::string reason = too_little(placements.front(), request, limit);
   if (request.chunks == 2 && request.pipeline > 1) {
     placements.push_back(v_placement(request.pipeline, request.chunks));
   }
+  placements.erase(std::remove_if(placements.begin(), placements.end(),
+                                  [&](const std::vector<StagePlace>& places) {
+                                    return !too_little(places, request, limit).empty();
+                                  }),
+                   placements.end());
+  if (placements.empty()) throw refuse(reason);
   return placements;
 }
 
@@ -74,7 +90,7 @@ std::vector<std::vector<StagePlace>> placements_of(const AutoRequest& request) {
 // (1 - overlap / 2) of the sum of its ops, so with ops that much shorter the two could run one
 // after the other in its place.
 double bound_under_overlap(const std::vector<StagePlace>& places, const AutoRequest& request,
-                           const std::vector<int>& limit) {
+                           const std::vector<double>& limit) {
   Costs shorter = request.costs;
   for (StageCost& cost : shorter.stages) {
     const double share = 1 - shorter.overlap / 2;
@@ -93,7 +109,7 @@ class Choice {
     for (const FamilySchedule& member : family)
       offer(member.name, member.schedule, member.makespan);
     choice_.lower_bound = std::numeric_limits<double>::infinity();
-    const auto placements = placements_of(request_);
+    const auto placements = placements_of(request_, limit_);
     for (const auto& places : placements) {
       search(places, family, request_.effort / static_cast<int64_t>(placements.size()));
     }
@@ -136,9 +152,8 @@ class Choice {
     const Found found = synthesize(flow, windows, std::move(starts), bound, effort, request_.seed);
     Schedule schedule = schedule_of(flow, found.best.programs);
     schedule.name = "auto";
-    CheckOptions options;
-    options.memory_limit = limit_;
-    TRIREME_CHECK(check_schedule(schedule, options).legal);
+    TRIREME_CHECK(check_schedule(schedule).legal);
+    TRIREME_CHECK(above_limit(schedule, request_.costs, limit_).empty());
     const double makespan = makespan_of(schedule, request_.costs);
     const std::string origin = "synthesized, from " + found.best.name;
     choice_.considered.push_back({"synthesized", "from " + found.best.name, makespan, ""});
@@ -147,7 +162,7 @@ class Choice {
   }
 
   const AutoRequest& request_;
-  const std::vector<int> limit_;
+  const std::vector<double> limit_;
   AutoChoice choice_;
 };
 

@@ -17,8 +17,9 @@ struct AutoRequest {
   int chunks = 1;  // stages per pipeline rank
   // One stage or all of them, in any unit of time. Costs::op_time must not be set.
   Costs costs = {};
-  // Most chunk activations that a rank may hold: one number for all ranks or one for each.
-  std::optional<std::vector<int>> memory_limit = std::nullopt;
+  // Most that a rank may hold, in the unit of Costs::memory: chunk activations where that is empty.
+  // One number for all ranks or one for each.
+  std::optional<std::vector<double>> memory_limit = std::nullopt;
   uint64_t seed = 1;
   // How many ops the search may time, for all placements together. A count and not a time, so that
   // the same request gives the same schedule everywhere. The default takes about a second on one

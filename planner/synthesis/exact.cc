@@ -42,7 +42,7 @@ class Branching {
     const auto rank = static_cast<size_t>(made.rank);
     const int k = done_[static_cast<size_t>(type)];
     if (k == flow_.micro_batches) return kNever;
-    if (made.holds > 0 && held_[rank] == flow_.limit[rank]) return kNever;
+    if (made.holds > 0 && held_[rank] + made.holds > flow_.limit[rank]) return kNever;
     double start = free_[rank];
     for (const Flow::Input& input : made.inputs) {
       if (done_[static_cast<size_t>(input.type)] <= k) return kNever;
@@ -151,7 +151,7 @@ class Branching {
   std::vector<double> ends_;  // by op
   std::vector<int> done_;     // by type
   std::vector<double> free_;  // by rank
-  std::vector<int> held_;     // by rank
+  std::vector<double> held_;  // by rank
 };
 
 }  // namespace

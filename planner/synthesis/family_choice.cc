@@ -3,12 +3,17 @@
 #include <fmt/format.h>
 
 #include <algorithm>
+#include <cmath>
 
 #include "planner/schedules/schedules.h"
+#include "planner/synthesis/flow.h"
 #include "topology/base/error.h"
 
 namespace trireme {
 namespace {
+
+constexpr double kRounding = 1e-9;
+constexpr double kMostActivations = 1e9;
 
 struct Variant {
   std::string name;
@@ -47,22 +52,27 @@ bool trains_a_step(const std::string& name) {
          std::any_of(least.ranks.front().begin(), least.ranks.front().end(), is_backward);
 }
 
-std::string above_limit(const Schedule& schedule, const std::vector<int>& limit) {
-  const std::vector<int> peaks = simulate(schedule, {}).peak_activations;
-  for (size_t rank = 0; rank < limit.size(); ++rank) {
-    if (peaks[rank] > limit[rank]) {
-      return fmt::format("rank {} holds {} chunk activations, above the limit of {}", rank,
-                         peaks[rank], limit[rank]);
-    }
+// The limit in whole activations, which is what the members are built to keep, where all stages
+// hold the same.
+std::optional<std::vector<int>> in_activations(const AutoRequest& request,
+                                               const std::vector<double>& limit) {
+  if (!request.memory_limit || request.costs.memory.size() > 1) return std::nullopt;
+  std::vector<int> whole;
+  for (const double most : limit) {
+    const double count = std::floor(most / memory_of(request.costs, 0).activation + kRounding);
+    whole.push_back(static_cast<int>(std::clamp(count, 0.0, kMostActivations)));
   }
-  return "";
+  return whole;
 }
 
 class Family {
  public:
-  Family(const AutoRequest& request, const std::vector<int>& limit,
+  Family(const AutoRequest& request, const std::vector<double>& limit,
          std::vector<Considered>& considered)
-      : request_(request), limit_(limit), considered_(considered) {}
+      : request_(request),
+        limit_(limit),
+        activations_(in_activations(request, limit)),
+        considered_(considered) {}
 
   std::vector<FamilySchedule> run() {
     for (const std::string& name : built_schedules()) {
@@ -86,35 +96,53 @@ class Family {
     plain.micro_batches = request_.micro_batches;
     plain.chunks = request_.chunks;
     plain.costs = request_.costs;
-    if (request_.memory_limit) plain.memory_limit = limit_;
     return plain;
   }
 
+  // As it is where that keeps the limit, else as it can be built to keep it.
   void try_variant(const std::string& name, const Variant& variant) {
     Considered considered{name, variant.name, std::nullopt, ""};
-    try {
-      Schedule schedule = make_schedule(variant.request);
-      considered.why_not = above_limit(schedule, limit_);
-      if (considered.why_not.empty()) {
-        considered.makespan = makespan_of(schedule, request_.costs);
-        family_.push_back({considered.name(), std::move(schedule), *considered.makespan});
+    Schedule schedule = make_schedule(variant.request);
+    considered.why_not = above_limit(schedule, request_.costs, limit_);
+    if (!considered.why_not.empty() && activations_) {
+      ScheduleRequest limited = variant.request;
+      limited.memory_limit = activations_;
+      try {
+        schedule = make_schedule(limited);
+        considered.why_not = above_limit(schedule, request_.costs, limit_);
+      } catch (const Error& error) {
+        if (error.kind() != ErrorKind::bad_input) throw;
       }
-    } catch (const Error& error) {
-      if (error.kind() != ErrorKind::bad_input) throw;
-      considered.why_not = error.what();
+    }
+    if (considered.why_not.empty()) {
+      considered.makespan = makespan_of(schedule, request_.costs);
+      family_.push_back({considered.name(), std::move(schedule), *considered.makespan});
     }
     considered_.push_back(std::move(considered));
   }
 
   const AutoRequest& request_;
-  const std::vector<int>& limit_;
+  const std::vector<double>& limit_;
+  const std::optional<std::vector<int>> activations_;
   std::vector<Considered>& considered_;
   std::vector<FamilySchedule> family_;
 };
 
 }  // namespace
 
-std::vector<FamilySchedule> family_within(const AutoRequest& request, const std::vector<int>& limit,
+std::string above_limit(const Schedule& schedule, const Costs& costs,
+                        const std::vector<double>& limit) {
+  const std::vector<double> peaks = simulate(schedule, costs).peak_memory;
+  for (size_t rank = 0; rank < limit.size(); ++rank) {
+    if (peaks[rank] <= limit[rank] * (1 + kRounding)) continue;
+    return fmt::format("rank {} holds {:.6g}{}, above the limit of {:.6g}", rank, peaks[rank],
+                       costs.memory.empty() ? " chunk activations" : " of memory", limit[rank]);
+  }
+  return "";
+}
+
+std::vector<FamilySchedule> family_within(const AutoRequest& request,
+                                          const std::vector<double>& limit,
                                           std::vector<Considered>& considered) {
   return Family(request, limit, considered).run();
 }

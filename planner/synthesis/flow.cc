@@ -10,11 +10,24 @@ namespace {
 
 constexpr int kForward = 0, kInput = 1, kWeight = 2;
 constexpr double kNever = std::numeric_limits<double>::infinity();
+constexpr double kRounding = 1e-9;
+
+// What an op adds to its rank's memory or, below 0, frees.
+double held_by(int kind, const Costs& costs, int stage) {
+  const StageMemory memory = memory_of(costs, static_cast<size_t>(stage));
+  if (kind == kForward) return memory.activation;
+  return kind == kInput ? memory.kept_after_input - memory.activation : -memory.kept_after_input;
+}
 
 }  // namespace
 
+StageMemory memory_of(const Costs& costs, size_t stage) {
+  if (costs.memory.empty()) return {};
+  return costs.memory.size() == 1 ? costs.memory.front() : costs.memory[stage];
+}
+
 Flow make_flow(const std::vector<StagePlace>& stages, int pipeline, int micro_batches,
-               const Costs& costs, const std::vector<int>& limit) {
+               const Costs& costs, const std::vector<double>& limit) {
   const int count = static_cast<int>(stages.size());
   TRIREME_CHECK(static_cast<int>(limit.size()) == pipeline && micro_batches >= 1);
   Flow flow;
@@ -37,7 +50,7 @@ Flow make_flow(const std::vector<StagePlace>& stages, int pipeline, int micro_ba
       Flow::Type& made = flow.types[static_cast<size_t>(type(kind, stage))];
       made.rank = rank_of(stage);
       made.time = kind == kForward ? cost.forward : kind == kInput ? cost.input : cost.weight;
-      made.holds = kind == kForward ? 1 : kind == kWeight ? -1 : 0;
+      made.holds = held_by(kind, costs, stage);
       flow.order.push_back(type(kind, stage));
       flow.of_rank[static_cast<size_t>(made.rank)].push_back(type(kind, stage));
       if (kind == kForward && stage > 0) feed(type(kForward, stage - 1), type(kind, stage));
@@ -49,8 +62,11 @@ Flow make_flow(const std::vector<StagePlace>& stages, int pipeline, int micro_ba
     }
   }
   for (size_t rank = 0; rank < flow.of_rank.size(); ++rank) {
-    const auto all = static_cast<int>(flow.of_rank[rank].size()) / 3 * micro_batches;
-    flow.limit.push_back(std::min(limit[rank], all));
+    double all = 0;
+    for (const int id : flow.of_rank[rank]) {
+      all += std::max(0.0, flow.types[static_cast<size_t>(id)].holds) * micro_batches;
+    }
+    flow.limit.push_back(std::min(limit[rank], all) * (1 + kRounding));
   }
   return flow;
 }
@@ -117,8 +133,8 @@ Schedule schedule_of(const Flow& flow, const Programs& programs) {
   return schedule;
 }
 
-bool within_limit(const Flow& flow, const std::vector<int16_t>& program, int limit) {
-  int held = 0;
+bool within_limit(const Flow& flow, const std::vector<int16_t>& program, double limit) {
+  double held = 0;
   for (const int16_t type : program) {
     held += flow.types[static_cast<size_t>(type)].holds;
     if (held > limit) return false;

@@ -14,11 +14,11 @@ namespace trireme {
 // Micro-batches are alike, so nothing is lost by letting every type take them in order: if the
 // i-th op of a type waits for the i-th of another in any feasible schedule, then sorting the start
 // times of each type by size keeps every such wait true (order statistics are monotone), every
-// rank's busy times and the number of activations held. A rank's program is therefore just a
+// rank's busy times and what it holds. A rank's program is therefore just a
 // sequence of types, each m times.
 //
-// The same problem read from its end to its start is again one: waits turn around, activations are
-// taken where they were released. `reversed` makes it, so that whatever is known about starts is
+// The same problem read from its end to its start is again one: waits turn around, memory
+// is taken where it was released. `reversed` makes it, so that whatever is known about starts is
 // known about ends too.
 struct Flow {
   struct Input {
@@ -28,7 +28,7 @@ struct Flow {
   struct Type {
     int rank = 0;
     double time = 0;
-    int holds = 0;  // +1 takes an activation on its rank, -1 releases one
+    double holds = 0;  // what it takes of its rank's memory, from its start on; or releases, < 0
     std::vector<Input> inputs;
   };
 
@@ -37,7 +37,7 @@ struct Flow {
   std::vector<int> order;                 // types, inputs before users
   std::vector<std::vector<int>> of_rank;  // types by rank
   std::vector<std::vector<int>> users;    // types that take this type's output
-  std::vector<int> limit;                 // by rank: most activations held at once
+  std::vector<double> limit;              // by rank: most held at once
   std::vector<StagePlace> stages;
 
   int ranks() const { return static_cast<int>(of_rank.size()); }
@@ -55,11 +55,14 @@ struct Flow {
 // By rank, the types in the order in which it runs them.
 using Programs = std::vector<std::vector<int16_t>>;
 
+// What a stage holds for one micro-batch: an activation, where the costs say nothing.
+StageMemory memory_of(const Costs& costs, size_t stage);
+
 // A message takes its transfer and its hop; that others may be before it on the link is left out,
-// and so is the overlap of pairs. `limit`: by rank; what never binds is cut to the number of
-// activations that there are.
+// and so is the overlap of pairs. `limit`: by rank, in the unit of Costs::memory; what never binds
+// is cut to all that there is to hold.
 Flow make_flow(const std::vector<StagePlace>& stages, int pipeline, int micro_batches,
-               const Costs& costs, const std::vector<int>& limit);
+               const Costs& costs, const std::vector<double>& limit);
 
 // The programs of any schedule on the flow's stages, full backwards split, pairs in sequence.
 Programs programs_of(const Flow& flow, const Schedule& schedule);
@@ -94,6 +97,6 @@ class FlowClock {
 };
 
 // Whether a rank's program never holds more than its limit.
-bool within_limit(const Flow& flow, const std::vector<int16_t>& program, int limit);
+bool within_limit(const Flow& flow, const std::vector<int16_t>& program, double limit);
 
 }  // namespace trireme

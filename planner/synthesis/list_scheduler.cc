@@ -18,11 +18,11 @@ class Walk {
         ends_(flow.op_count(), 0),
         done_(flow.type_count(), 0),
         ranks_(flow.of_rank.size()),
-        stage_held_(flow.stages.size(), 0),
+        stages_(flow.stages.size()),
         programs_(flow.of_rank.size()) {
+    claim_memory();
     for (size_t rank = 0; rank < ranks_.size(); ++rank) {
       programs_[rank].reserve(flow.of_rank[rank].size() * static_cast<size_t>(flow.micro_batches));
-      ranks_[rank].empty_stages = static_cast<int>(flow.of_rank[rank].size() / 3);
       choose(static_cast<int>(rank));
     }
   }
@@ -42,17 +42,38 @@ class Walk {
  private:
   struct Rank {
     double free = 0;
-    int held = 0;
-    int empty_stages = 0;  // that hold no activation
-    int chosen = -1;       // type to run next, -1 for none
+    double held = 0;
+    double reserved = 0;  // for its stages that have no micro-batch
+    int chosen = -1;      // type to run next, -1 for none
     double start = kNever;
+  };
+
+  struct Stage {
+    int first = -1, last = -1;  // of its types
+    double room = 0;            // what it holds at most for one micro-batch
+    int open = 0;               // micro-batches between its first op and its last
   };
 
   size_t stage_of(int type) const { return static_cast<size_t>(type) % flow_.stages.size(); }
 
-  bool may_take(const Rank& rank, int rank_number, int type) const {
-    const int empty = rank.empty_stages - (stage_held_[stage_of(type)] == 0 ? 1 : 0);
-    return rank.held + 1 + empty <= rule_.depth[static_cast<size_t>(rank_number)];
+  // The first of a stage's ops claims what all of them take.
+  void claim_memory() {
+    for (const int type : flow_.order) {
+      const double holds = flow_.types[static_cast<size_t>(type)].holds;
+      Stage& stage = stages_[stage_of(type)];
+      if (stage.first < 0) stage.first = type;
+      stage.last = type;
+      stage.room += std::max(0.0, holds);
+    }
+    for (const Stage& stage : stages_) {
+      const int rank = flow_.types[static_cast<size_t>(stage.first)].rank;
+      ranks_[static_cast<size_t>(rank)].reserved += stage.room;
+    }
+  }
+
+  bool may_open(const Rank& rank, int rank_number, const Stage& stage) const {
+    const double reserved = rank.reserved - (stage.open == 0 ? stage.room : 0);
+    return rank.held + stage.room + reserved <= rule_.depth[static_cast<size_t>(rank_number)];
   }
 
   // When the next op of this type could start here; never if it has to wait for an op that is not
@@ -61,7 +82,8 @@ class Walk {
     const int k = done_[static_cast<size_t>(type)];
     const Flow::Type& made = flow_.types[static_cast<size_t>(type)];
     if (k == flow_.micro_batches) return kNever;
-    if (made.holds > 0 && !may_take(rank, rank_number, type)) return kNever;
+    const Stage& stage = stages_[stage_of(type)];
+    if (type == stage.first && !may_open(rank, rank_number, stage)) return kNever;
     double start = rank.free;
     for (const Flow::Input& input : made.inputs) {
       if (done_[static_cast<size_t>(input.type)] <= k) return kNever;
@@ -101,13 +123,7 @@ class Walk {
     programs_[static_cast<size_t>(number)].push_back(static_cast<int16_t>(type));
     rank.free = rank.start + made.time;
     ends_[flow_.op(type, done_[static_cast<size_t>(type)]++)] = rank.free;
-    if (made.holds != 0) {
-      int& held = stage_held_[stage_of(type)];
-      if (held == 0) --rank.empty_stages;
-      held += made.holds;
-      if (held == 0) ++rank.empty_stages;
-      rank.held += made.holds;
-    }
+    account(rank, type);
     choose(number);
     for (const int user : flow_.users[static_cast<size_t>(type)]) {
       const int other = flow_.types[static_cast<size_t>(user)].rank;
@@ -115,13 +131,21 @@ class Walk {
     }
   }
 
+  void account(Rank& rank, int type) {
+    Stage& stage = stages_[stage_of(type)];
+    const double holds = flow_.types[static_cast<size_t>(type)].holds;
+    rank.held += type == stage.first ? stage.room : std::min(0.0, holds);
+    if (type == stage.first && stage.open++ == 0) rank.reserved -= stage.room;
+    if (type == stage.last && --stage.open == 0) rank.reserved += stage.room;
+  }
+
   const Flow& flow_;
   const ListRule& rule_;
   std::vector<double> ends_;  // by op
   std::vector<int> done_;     // by type
   std::vector<Rank> ranks_;
-  std::vector<int> stage_held_;  // by stage
-  std::vector<double> starts_;   // of the types of the rank that chooses
+  std::vector<Stage> stages_;
+  std::vector<double> starts_;  // of the types of the rank that chooses
   Programs programs_;
 };
 

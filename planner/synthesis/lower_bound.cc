@@ -1,6 +1,7 @@
 #include "planner/synthesis/lower_bound.h"
 
 #include <algorithm>
+#include <cmath>
 #include <limits>
 #include <queue>
 
@@ -8,29 +9,29 @@ namespace trireme {
 namespace {
 
 constexpr int kApart = std::numeric_limits<int>::max() / 4;
+constexpr double kFar = 1e8;
 
 // shift(a, b) = d: the k-th op of type b comes after the (k-d)-th of type a, in every schedule.
-// Direct waits have shift 0, a type follows itself with 1, and where one stage has a rank for
-// itself, its k-th activation waits for the release of the one `limit` before. Chains add up.
+// Direct waits have shift 0, a type follows itself with 1, and chains add up. What must have been
+// taken before an op that takes memory bounds what must have been released, which gives more
+// shifts; these may again show that more was taken.
 class Shifts {
  public:
-  explicit Shifts(const Flow& flow) : count_(flow.type_count()), shift_(count_ * count_, kApart) {
+  explicit Shifts(const Flow& flow)
+      : flow_(flow), count_(flow.type_count()), shift_(count_ * count_, kApart) {
     for (size_t to = 0; to < count_; ++to) {
       at(to, to) = 1;
       for (const Flow::Input& input : flow.types[to].inputs) {
         at(static_cast<size_t>(input.type), to) = 0;
       }
     }
-    for (size_t rank = 0; rank < flow.of_rank.size(); ++rank) {
-      if (flow.of_rank[rank].size() != 3) continue;
-      size_t takes = 0, releases = 0;
-      for (const int type : flow.of_rank[rank]) {
-        if (flow.types[static_cast<size_t>(type)].holds > 0) takes = static_cast<size_t>(type);
-        if (flow.types[static_cast<size_t>(type)].holds < 0) releases = static_cast<size_t>(type);
-      }
-      at(releases, takes) = flow.limit[rank];
-    }
     close();
+    for (int round = 0; round < kRounds; ++round) {
+      bool added = false;
+      for (const std::vector<int>& types : flow.of_rank) added = add_releases(types) || added;
+      if (!added) break;
+      close();
+    }
   }
 
   int operator()(int from, int to) const {
@@ -38,7 +39,42 @@ class Shifts {
   }
 
  private:
+  static constexpr int kRounds = 3;
+
   int& at(size_t from, size_t to) { return shift_[from * count_ + to]; }
+
+  // For ops that take memory of this rank: whether a release must come before one sooner than
+  // known. When the k-th of the take starts, takes stand at k + 1 - shift(take, it) or more and
+  // releases at k + shift(it, release) or less; a type with fewer releases than k + 1 - d would
+  // leave too much.
+  bool add_releases(const std::vector<int>& types) {
+    bool added = false;
+    for (const int take : types) {
+      if (holds(take) <= 0) continue;
+      double held = holds(take);
+      for (const int other : types) {
+        if (other == take) continue;
+        const int apart = holds(other) > 0 ? (*this)(other, take) : (*this)(take, other);
+        held += holds(other) > 0 ? holds(other) * (1 - apart) : holds(other) * apart;
+      }
+      const double spare = flow_.limit[rank_of(take)] - held;
+      for (const int other : types) {
+        if (holds(other) >= 0 || spare > kFar * -holds(other)) continue;
+        // This one may lag behind by all that is spare.
+        const double lag = spare / -holds(other) + (*this)(take, other);
+        const int shift = 1 + static_cast<int>(std::floor(lag));
+        int& known = at(static_cast<size_t>(other), static_cast<size_t>(take));
+        added = added || shift < known;
+        known = std::min(known, shift);
+      }
+    }
+    return added;
+  }
+
+  double holds(int type) const { return flow_.types[static_cast<size_t>(type)].holds; }
+  size_t rank_of(int type) const {
+    return static_cast<size_t>(flow_.types[static_cast<size_t>(type)].rank);
+  }
 
   // Shortest paths (Floyd and Warshall).
   void close() {
@@ -53,6 +89,7 @@ class Shifts {
     }
   }
 
+  const Flow& flow_;
   size_t count_;
   std::vector<int> shift_;
 };
@@ -60,14 +97,7 @@ class Shifts {
 class Heads {
  public:
   explicit Heads(const Flow& flow)
-      : flow_(flow), shifts_(flow), heads_(flow.op_count(), 0), before_(flow.type_count(), 0) {
-    for (size_t type = 0; type < flow.type_count(); ++type) {
-      for (const int other : flow.of_rank[static_cast<size_t>(flow.types[type].rank)]) {
-        const bool takes = flow.types[static_cast<size_t>(other)].holds > 0;
-        before_[type] += takes && shifts_(other, static_cast<int>(type)) <= 0 ? 1 : 0;
-      }
-    }
-  }
+      : flow_(flow), shifts_(flow), heads_(flow.op_count(), 0), queues_(flow.type_count()) {}
 
   std::vector<double> run() {
     for (int k = 0; k < flow_.micro_batches; ++k) {
@@ -87,6 +117,10 @@ class Heads {
     return heads_[flow_.op(type, k)] + flow_.types[static_cast<size_t>(type)].time;
   }
 
+  const std::vector<int>& beside(int type) const {
+    return flow_.of_rank[static_cast<size_t>(flow_.types[static_cast<size_t>(type)].rank)];
+  }
+
   double after_inputs(int type, int k) const {
     double head = k > 0 ? end(type, k - 1) : 0;
     for (const Flow::Input& input : flow_.types[static_cast<size_t>(type)].inputs) {
@@ -95,57 +129,71 @@ class Heads {
     return head;
   }
 
-  // All that comes before this op on its rank, one after the other in order of heads. Heads of one
-  // type ascend, so a merge sorts them.
+  // All that comes before this op on its rank, one after the other in order of heads. What came
+  // before its predecessor is queued already, and the new ones stand near the end.
   double after_rank(int type, int k) {
-    lanes_.clear();
-    for (const int other :
-         flow_.of_rank[static_cast<size_t>(flow_.types[static_cast<size_t>(type)].rank)]) {
+    std::vector<Queued>& queue = queues_[static_cast<size_t>(type)];
+    size_t changed = queue.size();
+    for (const int other : beside(type)) {
       const int shift = shifts_(other, type);
-      if (shift <= k)
-        lanes_.push_back({flow_.op(other, 0), flow_.op(other, k - shift) + 1,
-                          flow_.types[static_cast<size_t>(other)].time});
+      if (shift > k) continue;
+      const Queued made{heads_[flow_.op(other, k - shift)],
+                        flow_.types[static_cast<size_t>(other)].time, 0};
+      const auto place =
+          std::upper_bound(queue.begin(), queue.end(), made,
+                           [](const Queued& a, const Queued& b) { return a.head < b.head; });
+      changed = std::min(changed, static_cast<size_t>(place - queue.begin()));
+      queue.insert(place, made);
     }
-    double now = 0;
-    while (!lanes_.empty()) {
-      size_t least = 0;
-      for (size_t lane = 1; lane < lanes_.size(); ++lane) {
-        if (heads_[lanes_[lane].next] < heads_[lanes_[least].next]) least = lane;
-      }
-      Lane& lane = lanes_[least];
-      now = std::max(now, heads_[lane.next]) + lane.time;
-      if (++lane.next == lane.stop)
-        lanes_.erase(lanes_.begin() + static_cast<std::ptrdiff_t>(least));
+    for (size_t i = changed; i < queue.size(); ++i) {
+      queue[i].end = std::max(i > 0 ? queue[i - 1].end : 0, queue[i].head) + queue[i].time;
     }
-    return now;
+    return queue.empty() ? 0 : queue.back().end;
   }
 
-  // The op is at least the so-many-th of its rank that takes an activation, and all but `limit` of
-  // them must have been released before. Only micro-batches before this one can have been.
+  // What must have been taken before this op, and itself, exceeds the limit by so much, which must
+  // have been released before: at best by the releases with the smallest heads. Looked for from
+  // the other side: of all that can have come before, the latest are left out while enough remains.
   double after_releases(int type, int k) {
-    const auto rank = static_cast<size_t>(flow_.types[static_cast<size_t>(type)].rank);
-    const int needed = (before_[static_cast<size_t>(type)] + 1) * (k + 1) - flow_.limit[rank];
-    if (needed <= 0) return 0;
-    releases_.clear();
-    for (const int other : flow_.of_rank[rank]) {
-      if (flow_.types[static_cast<size_t>(other)].holds >= 0) continue;
-      for (int j = 0; j < k; ++j) releases_.push_back(end(other, j));
+    double needed = -flow_.limit[static_cast<size_t>(flow_.types[static_cast<size_t>(type)].rank)];
+    double released = 0;
+    latest_.clear();
+    for (const int other : beside(type)) {
+      const double holds = flow_.types[static_cast<size_t>(other)].holds;
+      if (holds > 0)
+        needed += holds * std::max(0, k + 1 - (other == type ? 0 : shifts_(other, type)));
+      if (holds >= 0) continue;
+      if (shifts_(type, other) > 0) return 0;  // more than k of them can have come before
+      released -= holds * k;
+      latest_.push_back({other, k - 1});
     }
-    const auto nth = releases_.begin() + needed - 1;
-    std::nth_element(releases_.begin(), nth, releases_.end());
-    return *nth;
+    if (needed <= 0) return 0;
+    while (true) {
+      const auto last = std::max_element(latest_.begin(), latest_.end(), [&](auto& a, auto& b) {
+        return end_or_never(a) < end_or_never(b);
+      });
+      released += flow_.types[static_cast<size_t>(last->type)].holds;
+      if (released < needed) return std::max(0.0, end_or_never(*last));
+      --last->micro_batch;
+    }
   }
 
-  struct Lane {
-    size_t next, stop;
-    double time;
+  struct Queued {
+    double head, time, end;
   };
+  struct Release {
+    int type, micro_batch;  // below 0: none is left
+  };
+
+  double end_or_never(const Release& release) const {
+    return release.micro_batch < 0 ? -1 : end(release.type, release.micro_batch);
+  }
+
   const Flow& flow_;
   Shifts shifts_;
   std::vector<double> heads_;
-  std::vector<int> before_;  // by type: types of its rank that take an activation before it does
-  std::vector<Lane> lanes_;
-  std::vector<double> releases_;
+  std::vector<std::vector<Queued>> queues_;  // by type: what comes before its ops, by head
+  std::vector<Release> latest_;              // of each type that can have come before an op
 };
 
 }  // namespace

@@ -128,7 +128,7 @@ class Synthesis {
                            })},
                           {"a list by gradients first", by_kind(1, 0)},
                           {"a list by forwards first", by_kind(0, 1)}};
-    for (const std::vector<int>& depth : depths()) {
+    for (const std::vector<double>& depth : depths()) {
       for (const Rule& rule : rules) {
         for (const double patience : {0.0, 0.4, 0.9}) {
           if (!pool_.empty() && finished()) return;
@@ -138,17 +138,22 @@ class Synthesis {
     }
   }
 
-  // All that memory allows, and less: as many as 1F1B and eager 1F1B have in flight.
-  std::vector<std::vector<int>> depths() const {
-    std::vector<std::vector<int>> made = {flow_.limit};
+  // All that memory allows, and less: for as many as 1F1B and eager 1F1B have in flight.
+  std::vector<std::vector<double>> depths() const {
+    std::vector<std::vector<double>> made = {flow_.limit};
     const int ranks = flow_.ranks();
     for (const int slope : {2, 1}) {
-      std::vector<int> depth;
+      std::vector<double> depth;
       for (int rank = 0; rank < ranks; ++rank) {
         const auto r = static_cast<size_t>(rank);
-        const int chunks = static_cast<int>(flow_.of_rank[r].size()) / 3;
-        const int wanted = slope * (ranks - 1 - rank) + 1 + (chunks - 1) * ranks;
-        depth.push_back(std::clamp(wanted, std::min(chunks, flow_.limit[r]), flow_.limit[r]));
+        const double chunks = static_cast<double>(flow_.of_rank[r].size()) / 3;
+        double all = 0;
+        for (const int type : flow_.of_rank[r]) {
+          all += std::max(0.0, flow_.types[static_cast<size_t>(type)].holds);
+        }
+        const double wanted = slope * (ranks - 1 - rank) + 1 + (chunks - 1) * ranks;
+        depth.push_back(
+            std::min((1 + kTie) * std::max(wanted / chunks, 1.0) * all, flow_.limit[r]));
       }
       if (depth != made.back()) made.push_back(std::move(depth));
     }

@@ -27,7 +27,7 @@ class RandomRequests {
     }
     request.costs.hop = between(0, 1) == 0 ? 0 : share(0, 1);
     const int limit = between(chunks, chunks * (2 * request.pipeline + 1) - 1);
-    if (between(0, 3) > 0) request.memory_limit = std::vector<int>{limit};
+    if (between(0, 3) > 0) request.memory_limit = std::vector<double>{static_cast<double>(limit)};
     return request;
   }
 

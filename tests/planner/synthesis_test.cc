@@ -71,9 +71,9 @@ double least_makespan(const Costs& costs, int micro_batches, int limit0, int lim
   return least;
 }
 
-std::vector<int> limits_of(const AutoRequest& request) {
-  const int all = request.micro_batches * request.chunks;
-  std::vector<int> limit = request.memory_limit.value_or(std::vector<int>{all});
+std::vector<double> limits_of(const AutoRequest& request) {
+  const double all = request.micro_batches * request.chunks;
+  std::vector<double> limit = request.memory_limit.value_or(std::vector<double>{all});
   if (limit.size() == 1) limit.assign(static_cast<size_t>(request.pipeline), limit.front());
   return limit;
 }
@@ -89,7 +89,9 @@ double best_of_family(const AutoRequest& request) {
                              .chunks = request.chunks,
                              .costs = request.costs};
       member.latency_aware = latency_aware;
-      member.memory_limit = request.memory_limit;
+      if (request.memory_limit) {
+        member.memory_limit = {request.memory_limit->begin(), request.memory_limit->end()};
+      }
       try {
         best = std::min(best, makespan_of(make_schedule(member), request.costs));
       } catch (const Error&) {  // not for this shape or memory
@@ -114,7 +116,7 @@ TEST(ChooseSchedule, IsExactlyOptimalWhereAllInterleavingsCanBeTried) {
   for (int round = 0; round < 12; ++round) {
     AutoRequest request = random.next(1, 2, 2);
     const int limit0 = random.between(1, 2), limit1 = random.between(1, 2);
-    request.memory_limit = std::vector<int>{limit0, limit1};
+    request.memory_limit = std::vector<double>{1.0 * limit0, 1.0 * limit1};
     const double least = least_makespan(request.costs, request.micro_batches, limit0, limit1);
     const AutoChoice choice = choose_schedule(request);
     EXPECT_NEAR(choice.makespan, least, kNear * least) << "round " << round;
@@ -129,7 +131,7 @@ TEST(ChooseSchedule, IsNeverWorseThanTheFamilyAndKeepsTheLimitOnEveryRank) {
     AutoRequest request = random.next(1 + round % 2);
     request.effort = 2'000'000;
     if (round % 5 == 0 && request.memory_limit) {  // another limit on every rank
-      std::vector<int> limits;
+      std::vector<double> limits;
       for (int rank = 0; rank < request.pipeline; ++rank) {
         limits.push_back(random.between(request.chunks, 2 * request.pipeline));
       }
@@ -142,7 +144,7 @@ TEST(ChooseSchedule, IsNeverWorseThanTheFamilyAndKeepsTheLimitOnEveryRank) {
                 kNear * choice.makespan);
     EXPECT_LE(choice.makespan, family * (1 + kNear)) << "round " << round;
     EXPECT_LE(choice.lower_bound, choice.makespan * (1 + kNear)) << "round " << round;
-    const std::vector<int> limits = limits_of(request);
+    const std::vector<double> limits = limits_of(request);
     const std::vector<int> peaks = simulate(choice.schedule, request.costs).peak_activations;
     for (size_t rank = 0; rank < peaks.size(); ++rank) EXPECT_LE(peaks[rank], limits[rank]);
     if (!is_uneven(request)) continue;
@@ -169,7 +171,7 @@ TEST(ChooseSchedule, DependsOnTheRequestAlone) {
 TEST(ChooseSchedule, WithRoomForOneActivationWaitsForEveryRoundTrip) {
   AutoRequest request{.pipeline = 2, .micro_batches = 4};
   request.costs.hop = 0.5;
-  request.memory_limit = std::vector<int>{1};
+  request.memory_limit = std::vector<double>{1};
   const AutoChoice choice = choose_schedule(request);
   EXPECT_DOUBLE_EQ(choice.makespan, 24);
   EXPECT_DOUBLE_EQ(choice.lower_bound, 24);
@@ -188,7 +190,7 @@ TEST(ChooseSchedule, KeepsTheSlowestRankBusyFromItsFirstOpToItsLast) {
 
 TEST(ChooseSchedule, SaysWhatItConsideredAndWhyNot) {
   AutoRequest request{.pipeline = 4, .micro_batches = 8};
-  request.memory_limit = std::vector<int>{4};
+  request.memory_limit = std::vector<double>{4};
   const AutoChoice choice = choose_schedule(request);
   std::map<std::string, const Considered*> by_name;
   for (const Considered& one : choice.considered) by_name[one.name()] = &one;
@@ -201,12 +203,12 @@ TEST(ChooseSchedule, SaysWhatItConsideredAndWhyNot) {
 
 TEST(ChooseSchedule, RefusesWhatNoScheduleCanDo) {
   AutoRequest request{.pipeline = 2, .micro_batches = 4};
-  request.memory_limit = std::vector<int>{0};
-  EXPECT_THAT(refusal(request), HasSubstr("rank 0 may hold 0 chunk activations"));
+  request.memory_limit = std::vector<double>{0};
+  EXPECT_THAT(refusal(request), HasSubstr("rank 0 may hold 0, but a micro-batch needs 1 there"));
   request.chunks = 3;
-  request.memory_limit = std::vector<int>{3, 2};
-  EXPECT_THAT(refusal(request), HasSubstr("rank 1 may hold 2 chunk activations"));
-  request.memory_limit = std::vector<int>{3, 3, 3};
+  request.memory_limit = std::vector<double>{3, 2};
+  EXPECT_THAT(refusal(request), HasSubstr("rank 1 may hold 2, but a micro-batch needs 3 there"));
+  request.memory_limit = std::vector<double>{3, 3, 3};
   EXPECT_THAT(refusal(request), HasSubstr("one for each of 2 ranks, found 3"));
   request.memory_limit = std::nullopt;
   request.costs.stages.resize(4);
@@ -224,12 +226,29 @@ TEST(ChooseSchedule, IsWhatMakeScheduleCallsAuto) {
   EXPECT_THROW(make_schedule(request), Error);
 }
 
+// Stage 0 holds 4 until its I and 1 until its W, stage 1 holds 1: within 5 and 1, rank 0 can take
+// the second micro-batch once the first has done its I (1 + 4), within 4 and 1 only after its W. With
+// every op 1 long that is F F I | I W and then, on rank 0, F .. I W again: the second forward starts
+// at 4 or at 5, and its I three later.
+TEST(ChooseSchedule, CountsWhatStagesHoldWhereThatIsKnown) {
+  AutoRequest request{.pipeline = 2, .micro_batches = 2};
+  request.costs.memory = {{4, 1}, {1, 1}};
+  request.memory_limit = std::vector<double>{5, 1};
+  EXPECT_DOUBLE_EQ(choose_schedule(request).makespan, 9);
+  request.memory_limit = std::vector<double>{4, 1};
+  const AutoChoice tight = choose_schedule(request);
+  EXPECT_DOUBLE_EQ(tight.makespan, 10);
+  EXPECT_DOUBLE_EQ(tight.lower_bound, 10);
+  request.memory_limit = std::vector<double>{3.9, 1};
+  EXPECT_THAT(refusal(request), HasSubstr("rank 0 may hold 3.9, but a micro-batch needs 4 there"));
+}
+
 TEST(ChooseSchedule, RunsTheSmallestShapes) {
   for (int p = 1; p <= 3; ++p) {
     for (int m = 1; m <= 3; ++m) {
       for (int v = 1; v <= 3; ++v) {
         AutoRequest request{.pipeline = p, .micro_batches = m, .chunks = v, .effort = 100'000};
-        request.memory_limit = std::vector<int>{v};
+        request.memory_limit = std::vector<double>{1.0 * v};
         const AutoChoice choice = choose_schedule(request);
         EXPECT_TRUE(check_schedule(choice.schedule).legal);
         // A rank does its own work, and the last stage waits for all the others' first forward.
