@@ -115,6 +115,7 @@ class Choice {
     }
     TRIREME_CHECK(choice_.lower_bound <= choice_.makespan * kTie);
     choice_.lower_bound = std::min(choice_.lower_bound, choice_.makespan);
+    choice_.schedule.name = "auto";
     return std::move(choice_);
   }
 
@@ -151,7 +152,6 @@ class Choice {
     }
     const Found found = synthesize(flow, windows, std::move(starts), bound, effort, request_.seed);
     Schedule schedule = schedule_of(flow, found.best.programs);
-    schedule.name = "auto";
     TRIREME_CHECK(check_schedule(schedule).legal);
     TRIREME_CHECK(above_limit(schedule, request_.costs, limit_).empty());
     const double makespan = makespan_of(schedule, request_.costs);

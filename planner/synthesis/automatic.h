@@ -38,7 +38,7 @@ struct Considered {
 };
 
 struct AutoChoice {
-  Schedule schedule;
+  Schedule schedule;   // called "auto"
   std::string origin;  // the family member it is, or "synthesized from ..."
   double makespan = 0;
   double lower_bound = 0;  // no schedule on these placements within this limit ends earlier

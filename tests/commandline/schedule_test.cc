@@ -302,5 +302,46 @@ INSTANTIATE_TEST_SUITE_P(
                 "no schedule is called \"2f2b\""}),
     [](const testing::TestParamInfo<Mistake>& tested) { return std::string(tested.param.name); });
 
+// Rank 1 has 6 * (2 + 2 + 2) to do and waits for a forward of 1: 37, which is met.
+TEST_F(ScheduleCommand, AutoTellsWhereItsScheduleComesFromAndHowGoodItIs) {
+  write("stages.csv", "1,1,1\n2,2,2\n");
+  const Answer answer =
+      trireme("schedule auto --pipeline 2 --microbatches 6 --stage-costs stages.csv --json");
+  ASSERT_EQ(answer.status, 0) << answer.err;
+  const Json json = answer.json();
+  EXPECT_EQ(json["name"], "auto");
+  EXPECT_EQ(json["makespan"], 37);
+  EXPECT_EQ(json["lower_bound"], 37);
+  EXPECT_EQ(json["gap"], 0);
+  EXPECT_FALSE(json["origin"].get<std::string>().empty());
+  int timed = 0;
+  for (const Json& one : json["considered"]) {
+    EXPECT_NE(one.contains("makespan"), one.contains("why_not")) << one;
+    if (!one.contains("makespan")) continue;
+    EXPECT_GE(one["makespan"], 37);
+    ++timed;
+  }
+  EXPECT_GT(timed, 5);
+}
+
+// In units of the activation column: rank 0 holds 4 for a micro-batch until its I.
+TEST_F(ScheduleCommand, AutoKeepsALimitInTheUnitOfTheStageCosts) {
+  write("stages.csv", "f,i,w,activation,kept\n1,1,1,4,1\n1,1,1,1,1\n");
+  const std::string asked = "schedule auto --pipeline 2 --microbatches 2 --stage-costs stages.csv ";
+  const Answer answer = trireme(asked + "--memory-limit 5,1 --json");
+  ASSERT_EQ(answer.status, 0) << answer.err;
+  EXPECT_EQ(answer.json()["makespan"], 9);
+  EXPECT_EQ(answer.json()["peak_memory"], Json({5, 1}));
+  const Answer tight = trireme(asked + "--memory-limit 3");
+  EXPECT_EQ(tight.status, 2);
+  EXPECT_THAT(tight.err, HasSubstr("rank 0 may hold 3, but a micro-batch needs 4 there"));
+}
+
+TEST_F(ScheduleCommand, AutoChoosesGroupAndWarmUpItself) {
+  const Answer answer = trireme("schedule auto --pipeline 2 --microbatches 6 --warm-up 1");
+  EXPECT_EQ(answer.status, 2);
+  EXPECT_THAT(answer.err, HasSubstr("leave --group, --warm-up and --latency-aware out"));
+}
+
 }  // namespace
 }  // namespace trireme

@@ -7,10 +7,12 @@
 #include <map>
 
 #include "planner/checker.h"
+#include "planner/schedules/generators.h"
 #include "planner/schedules/schedules.h"
 #include "planner/synthesis/automatic.h"
+#include "planner/synthesis/lower_bound.h"
+#include "planner/synthesis/synthesis.h"
 #include "tests/planner/synthesis_instances.h"
-#include "topology/base/check.h"
 #include "topology/base/error.h"
 
 namespace trireme {
@@ -20,54 +22,77 @@ using ::testing::HasSubstr;
 
 constexpr double kNear = 1e-9;
 
-// Every order of the ops of one rank that keeps a micro-batch's ops in order and the limit: all
-// of them, micro-batches in any order.
-std::vector<std::vector<Op>> all_programs(int rank, int pipeline, int micro_batches, int limit) {
+// Every order of the ops of these stages that keeps a micro-batch's ops of a stage in order and the
+// limit: all of them, micro-batches in any order.
+std::vector<std::vector<Op>> all_programs(const std::vector<int>& stages, int micro_batches,
+                                          int limit) {
   std::vector<std::vector<Op>> found;
   std::vector<Op> program;
-  std::vector<int> done(static_cast<size_t>(micro_batches), 0);  // ops of each: F, I, W
+  std::map<std::pair<int, int>, int> done;  // of each stage and micro-batch: F, I, W
   int held = 0;
+  const size_t all = 3 * stages.size() * static_cast<size_t>(micro_batches);
   const OpKind kinds[] = {OpKind::forward, OpKind::backward_input, OpKind::backward_weight};
   const std::function<void()> extend = [&] {
-    if (program.size() == 3 * done.size()) found.push_back(program);
-    for (size_t i = 0; i < done.size(); ++i) {
-      if (done[i] == 3 || (done[i] == 0 && held == limit)) continue;
-      const int change = done[i] == 0 ? 1 : done[i] == 2 ? -1 : 0;
-      program.push_back({kinds[done[i]], false, rank, static_cast<int>(i)});
-      ++done[i];
-      held += change;
-      extend();
-      held -= change;
-      --done[i];
-      program.pop_back();
+    if (program.size() == all) found.push_back(program);
+    for (const int stage : stages) {
+      for (int i = 0; i < micro_batches; ++i) {
+        int& next = done[{stage, i}];
+        if (next == 3 || (next == 0 && held == limit)) continue;
+        const int change = next == 0 ? 1 : next == 2 ? -1 : 0;
+        program.push_back({kinds[next], false, stage, i});
+        ++next;
+        held += change;
+        extend();
+        held -= change;
+        --next;
+        program.pop_back();
+      }
     }
   };
-  TRIREME_CHECK(rank < pipeline);
   extend();
   return found;
 }
 
-// The least makespan of two ranks with one stage each, over all programs of both. Programs of
-// rank 1 are tried against all of rank 0 only in the given order of micro-batches there, which
-// renaming them makes no loss.
-double least_makespan(const Costs& costs, int micro_batches, int limit0, int limit1) {
+// Whether the micro-batches enter the pipeline in order: to rename them makes no difference, so one
+// order on the first rank stands for all.
+bool enters_in_order(const std::vector<Op>& program) {
+  int last = -1;
+  return std::all_of(program.begin(), program.end(), [&](const Op& op) {
+    return op.stage != 0 || op.kind != OpKind::forward || op.micro_batch == ++last;
+  });
+}
+
+// The least makespan over all programs of all ranks.
+double least_makespan(const std::vector<StagePlace>& places, const AutoRequest& request) {
+  const std::vector<double>& limit = *request.memory_limit;
+  std::vector<std::vector<std::vector<Op>>> programs;
+  for (int rank = 0; rank < request.pipeline; ++rank) {
+    std::vector<int> stages;
+    for (size_t stage = 0; stage < places.size(); ++stage) {
+      if (places[stage].rank == rank) stages.push_back(static_cast<int>(stage));
+    }
+    programs.push_back(all_programs(stages, request.micro_batches,
+                                    static_cast<int>(limit[static_cast<size_t>(rank)])));
+  }
   double least = std::numeric_limits<double>::infinity();
   Schedule schedule;
-  schedule.micro_batches = micro_batches;
-  schedule.stages = loop_placement(2, 1);
-  const auto second = all_programs(1, 2, micro_batches, limit1);
-  for (const auto& first : all_programs(0, 2, micro_batches, limit0)) {
-    int last = -1;
-    const bool named_in_order = std::all_of(first.begin(), first.end(), [&](const Op& op) {
-      return op.kind != OpKind::forward || op.micro_batch == ++last;
-    });
-    if (!named_in_order) continue;
-    for (const auto& other : second) {
-      schedule.ranks = {first, other};
-      if (!check_schedule(schedule).legal) continue;
-      least = std::min(least, makespan_of(schedule, costs));
+  schedule.micro_batches = request.micro_batches;
+  schedule.stages = places;
+  const std::function<void()> extend = [&] {
+    const size_t rank = schedule.ranks.size();
+    if (rank == programs.size()) {
+      if (!check_schedule(schedule).legal) return;
+      least = std::min(least, makespan_of(schedule, request.costs));
+      return;
     }
-  }
+    for (const std::vector<Op>& program : programs[rank]) {
+      if (rank == 0 && !enters_in_order(program)) continue;
+      schedule.ranks.push_back(program);
+      extend();
+      schedule.ranks.pop_back();
+    }
+  };
+  extend();
   return least;
 }
 
@@ -112,24 +137,57 @@ std::string refusal(const AutoRequest& request) {
 }
 
 TEST(ChooseSchedule, IsExactlyOptimalWhereAllInterleavingsCanBeTried) {
+  struct Size {
+    int pipeline, micro_batches, chunks;
+  };
   RandomRequests random(7);
-  for (int round = 0; round < 12; ++round) {
-    AutoRequest request = random.next(1, 2, 2);
-    const int limit0 = random.between(1, 2), limit1 = random.between(1, 2);
-    request.memory_limit = std::vector<double>{1.0 * limit0, 1.0 * limit1};
-    const double least = least_makespan(request.costs, request.micro_batches, limit0, limit1);
-    const AutoChoice choice = choose_schedule(request);
-    EXPECT_NEAR(choice.makespan, least, kNear * least) << "round " << round;
-    EXPECT_LE(choice.lower_bound, least * (1 + kNear)) << "round " << round;
+  for (const Size& size : {Size{2, 2, 1}, Size{3, 2, 1}, Size{2, 1, 2}, Size{3, 1, 2}}) {
+    for (int round = 0; round < 6; ++round) {
+      AutoRequest request =
+          random.of_size(size.pipeline, size.micro_batches, size.chunks, round > 0);
+      request.memory_limit = std::vector<double>();
+      for (int rank = 0; rank < size.pipeline; ++rank) {
+        request.memory_limit->push_back(size.chunks * random.between(1, size.micro_batches));
+      }
+      double least = least_makespan(loop_placement(size.pipeline, size.chunks), request);
+      if (size.chunks == 2) {
+        least = std::min(least, least_makespan(v_placement(size.pipeline, 2), request));
+      }
+      const AutoChoice choice = choose_schedule(request);
+      EXPECT_NEAR(choice.makespan, least, kNear * least) << "round " << round;
+      EXPECT_NEAR(choice.lower_bound, least, kNear * least) << "round " << round;
+    }
   }
+}
+
+// No bound of a flow may exceed what some schedule of it reaches, and an exact search must confirm
+// what the search without one found or improve on it.
+TEST(ChooseSchedule, ItsBoundStaysBelowTheProvenBest) {
+  RandomRequests random(13);
+  int proven = 0, tight = 0;
+  for (int round = 0; round < 40; ++round) {
+    const int chunks = 1 + round % 2, ranks = 2 + round % 3 / 2;
+    const AutoRequest request = random.of_size(ranks, chunks == 1 ? 4 : 3, chunks, true);
+    const std::vector<double> limit(static_cast<size_t>(ranks), random.between(chunks, 2 * ranks));
+    const auto places = round % 4 == 1 ? v_placement(ranks, 2) : loop_placement(ranks, chunks);
+    const Flow flow = make_flow(places, ranks, request.micro_batches, request.costs, limit);
+    const Windows windows = windows_of(flow);
+    const double bound = lower_bound(flow, windows);
+    const Found found = synthesize(flow, windows, {}, bound, 5'000'000, 1);
+    EXPECT_LE(bound, found.best.makespan * (1 + kNear)) << "round " << round;
+    proven += found.optimal ? 1 : 0;
+    tight += bound >= found.best.makespan * (1 - kNear) ? 1 : 0;
+  }
+  EXPECT_GE(proven, 35);
+  EXPECT_GE(tight, 10);
 }
 
 TEST(ChooseSchedule, IsNeverWorseThanTheFamilyAndKeepsTheLimitOnEveryRank) {
   RandomRequests random(1);
   int uneven = 0, better = 0;
-  for (int round = 0; round < 60; ++round) {
-    AutoRequest request = random.next(1 + round % 2);
-    request.effort = 2'000'000;
+  for (int round = 0; round < 200; ++round) {
+    AutoRequest request = random.next(1 + round % 2, 6, 12);
+    request.effort = 500'000;
     if (round % 5 == 0 && request.memory_limit) {  // another limit on every rank
       std::vector<double> limits;
       for (int rank = 0; rank < request.pipeline; ++rank) {
@@ -226,10 +284,9 @@ TEST(ChooseSchedule, IsWhatMakeScheduleCallsAuto) {
   EXPECT_THROW(make_schedule(request), Error);
 }
 
-// Stage 0 holds 4 until its I and 1 until its W, stage 1 holds 1: within 5 and 1, rank 0 can take
-// the second micro-batch once the first has done its I (1 + 4), within 4 and 1 only after its W. With
-// every op 1 long that is F F I | I W and then, on rank 0, F .. I W again: the second forward starts
-// at 4 or at 5, and its I three later.
+// Stage 0 holds 4 until the end of its I and 1 until that of its W. The first micro-batch's I ends
+// on rank 0 at 4: F and then, on rank 1, F and I, and I. Within 5 the second can then be taken (1 +
+// 4 held), within 4 only after the W, at 5; its F, F, I, I and W take another 5.
 TEST(ChooseSchedule, CountsWhatStagesHoldWhereThatIsKnown) {
   AutoRequest request{.pipeline = 2, .micro_batches = 2};
   request.costs.memory = {{4, 1}, {1, 1}};
