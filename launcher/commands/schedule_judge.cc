@@ -14,6 +14,7 @@ namespace trireme {
 namespace {
 
 constexpr double kMostOps = 50e6;
+constexpr double kMostSearched = 1e6;
 constexpr double kRounding = 1e-9;
 
 Error bad(const std::string& message) {
@@ -101,20 +102,33 @@ Schedule best_within(ScheduleRequest request, const std::optional<std::vector<do
   }
 }
 
-// What the search finds within the limit.
-void choose(const ScheduleQuestion& question, int chunks, JudgedSchedule& judged) {
+// What the search finds within the limit. Equal work may be cut into any number of chunks, so there
+// the best number is taken where none is asked for.
+void choose(const ScheduleQuestion& question, const Costs& costs, int chunks,
+            JudgedSchedule& judged) {
   if (question.group || question.warm_up || question.latency_aware) {
     throw bad(
         "auto chooses groups and warm-ups itself: leave --group, --warm-up and "
         "--latency-aware out");
   }
-  AutoRequest request;
-  request.pipeline = question.pipeline;
-  request.micro_batches = question.micro_batches;
-  request.chunks = chunks;
-  request.costs = judged.costs;
-  request.memory_limit = question.memory_limit;
-  judged.choice = choose_schedule(request);
+  const bool any = question.equal_work && !question.chunks && question.stage_costs.empty();
+  for (const int count : any ? std::vector<int>{1, 2, 4} : std::vector<int>{chunks}) {
+    const double ops = 2.0 * question.pipeline * question.micro_batches * count;
+    if (ops > kMostSearched) {
+      if (judged.choice) break;
+      throw bad(fmt::format("auto: {:.0f} ops are more than the million that it searches", ops));
+    }
+    AutoRequest request;
+    request.pipeline = question.pipeline;
+    request.micro_batches = question.micro_batches;
+    request.chunks = count;
+    request.costs = shared_out(question, costs, count);
+    request.memory_limit = question.memory_limit;
+    AutoChoice choice = choose_schedule(request);
+    if (judged.choice && choice.makespan >= judged.choice->makespan * (1 - kRounding)) continue;
+    judged.costs = request.costs;
+    judged.choice = std::move(choice);
+  }
   judged.schedule = std::move(judged.choice->schedule);
 }
 
@@ -130,8 +144,10 @@ void build(const ScheduleQuestion& question, JudgedSchedule& judged) {
     throw bad(fmt::format("schedule: {:.0f} ops are more than the limit of 50 million", ops));
   }
   expect_stages(question, costs, question.pipeline * chunks);
+  if (question.name == "auto") {
+    return choose(question, costs, chunks, judged);
+  }
   judged.costs = shared_out(question, costs, chunks);
-  if (question.name == "auto") return choose(question, chunks, judged);
   judged.schedule = best_within({.name = question.name,
                                  .pipeline = question.pipeline,
                                  .micro_batches = question.micro_batches,

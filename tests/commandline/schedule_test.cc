@@ -337,6 +337,24 @@ TEST_F(ScheduleCommand, AutoKeepsALimitInTheUnitOfTheStageCosts) {
   EXPECT_THAT(tight.err, HasSubstr("rank 0 may hold 3, but a micro-batch needs 4 there"));
 }
 
+// At equal work it may cut finer: zb-v ends at 25.5 (docs/schedules.md), one stage per rank at
+// 24 + 3 at the least, since the last rank waits for three forwards.
+TEST_F(ScheduleCommand, AutoChoosesItsChunksWhereAllHaveTheSameWork) {
+  const Answer answer =
+      trireme("schedule --compare auto,zb-v --pipeline 4 --microbatches 8 --json");
+  ASSERT_EQ(answer.status, 0) << answer.err;
+  const Json json = answer.json();
+  EXPECT_EQ(json[0]["name"], "auto");
+  EXPECT_LE(json[0]["makespan"], json[1]["makespan"]);
+  EXPECT_GT(json[0]["stages"].size(), 4U);
+}
+
+TEST_F(ScheduleCommand, AutoSearchesAMillionOpsAtMost) {
+  const Answer answer = trireme("schedule auto --pipeline 64 --microbatches 8000");
+  EXPECT_EQ(answer.status, 2);
+  EXPECT_THAT(answer.err, HasSubstr("1024000 ops are more than the million"));
+}
+
 TEST_F(ScheduleCommand, AutoChoosesGroupAndWarmUpItself) {
   const Answer answer = trireme("schedule auto --pipeline 2 --microbatches 6 --warm-up 1");
   EXPECT_EQ(answer.status, 2);
