@@ -12,16 +12,16 @@
 //   A100      NVIDIA A100 data sheet (Jun 2021); 40 GB: NVIDIA A100 architecture whitepaper, table
 //   4 H100      NVIDIA H100 architecture whitepaper v1.04, table 2 (SXM5) H200      NVIDIA H200
 //   data sheet: the compute of H100 SXM, 141 GB at 4.8 TB/s GH200     NVIDIA GH200 Grace Hopper
-//   data sheet, 96 GB HBM3; host interface: NVLink-C2C, 900 GB/s both ways B200      NVIDIA HGX
-//   B200 specification, an eighth of the board L40S      NVIDIA L40S data sheet RTX 3090  NVIDIA
-//   GA102 architecture whitepaper, appendix A: rates with fp32 accumulation; NVLink: four links of
-//             14.0625 GB/s each way
+//   data sheet, 96 GB HBM3; host: NVLink-C2C, 900 GB/s both ways B200      NVIDIA HGX B200
+//   specification, an eighth of the board L40S      NVIDIA L40S data sheet RTX 3090  NVIDIA GA102
+//   architecture whitepaper, appendix A: rates with fp32 accumulation;
+//             NVLink: four links of 14.0625 GB/s each way
 //   RTX 4090  NVIDIA Ada architecture whitepaper, appendix A: rates with fp32 accumulation
 //   PCIe      x16: 16 (gen 3), 32 (gen 4), 64 (gen 5) GB/s each way, as the same data sheets count
 //   it cpu       one slot is one core of a server of these years, nominal: 3 GHz with two 8-wide
-//   fused multiply-adds per cycle
-//             is 96 GFLOP/s, a share of its memory, and loopback TCP as the link. Machines differ;
-//             measure yours.
+//   fused
+//             multiply-adds per cycle is 96 GFLOP/s, a share of its memory, and loopback TCP as the
+//             link. Machines differ; measure yours.
 //
 // What is sustained of these peaks (columns sm, matmul, attn, mem, coll):
 //   sm      multiprocessors, from the same white papers
@@ -34,8 +34,9 @@
 //   attn    fused causal attention, forward and backward together: FlashAttention-2 (Dao 2023,
 //           figure 5) on A100, FlashAttention-3 (Shah et al. 2024, figure 5) on Hopper; B200 as
 //           Hopper; others as A100 at the generation's tensor cores without asynchronous copies
-//   mem     streaming kernels: STREAM-like rates of 85 to 92 % of the data sheet; 0.85 allows for
-//           kernels of few megabytes
+//   mem     streaming kernels: 85 to 92 % of the data sheet in STREAM-like runs over gigabytes;
+//   0.80
+//           (0.85 on small memories) allows for kernels of few megabytes
 //   coll    bus bandwidth of a large all-reduce over the link rate: nccl-tests report 230 to 235
 //           GB/s of 300 in a DGX A100, 360 to 370 of 450 in a DGX H100
 
@@ -61,14 +62,14 @@ constexpr Row kRows[] = {
     {"V100-SXM2-16GB",      16,    900, 15.7,     0,      0,    125,  150,    16,  80, 0.75, 0.25, 0.85, 0.80},
     {"V100-SXM2-32GB",      32,    900, 15.7,     0,      0,    125,  150,    16,  80, 0.75, 0.25, 0.85, 0.80},
     {"T4",                  16,    320,  8.1,     0,      0,     65,    0,    16,  40, 0.45, 0.25, 0.80, 0.80},
-    {"A100-SXM4-40GB",      40,   1555, 19.5,   156,    312,    312,  300,    32,  108, 0.78, 0.50, 0.85, 0.77},
-    {"A100-SXM4-80GB",      80,   2039, 19.5,   156,    312,    312,  300,    32,  108, 0.78, 0.50, 0.85, 0.77},
-    {"H100-SXM-80GB",       80,   3350, 66.9, 494.7,  989.4,  989.4,  450,    64,  132, 0.72, 0.52, 0.85, 0.80},
-    {"H200-SXM-141GB",     141,   4800, 66.9, 494.7,  989.4,  989.4,  450,    64,  132, 0.72, 0.52, 0.85, 0.80},
-    {"GH200-96GB",          96,   4000, 66.9, 494.7,  989.4,  989.4,  450,   450,  132, 0.72, 0.52, 0.85, 0.80},
-    {"B200-SXM-192GB",     192,   8000,   75,  1125,   2250,   2250,  900,    64,  148, 0.64, 0.45, 0.85, 0.80},
+    {"A100-SXM4-40GB",      40,   1555, 19.5,   156,    312,    312,  300,    32,  108, 0.78, 0.50, 0.80, 0.77},
+    {"A100-SXM4-80GB",      80,   2039, 19.5,   156,    312,    312,  300,    32,  108, 0.78, 0.50, 0.80, 0.77},
+    {"H100-SXM-80GB",       80,   3350, 66.9, 494.7,  989.4,  989.4,  450,    64,  132, 0.72, 0.52, 0.80, 0.80},
+    {"H200-SXM-141GB",     141,   4800, 66.9, 494.7,  989.4,  989.4,  450,    64,  132, 0.72, 0.52, 0.80, 0.80},
+    {"GH200-96GB",          96,   4000, 66.9, 494.7,  989.4,  989.4,  450,   450,  132, 0.72, 0.52, 0.80, 0.80},
+    {"B200-SXM-192GB",     192,   8000,   75,  1125,   2250,   2250,  900,    64,  148, 0.64, 0.45, 0.80, 0.80},
     {"L40S",                48,    864, 91.6,   183,    362,    362,    0,    32,  142, 0.65, 0.40, 0.85, 0.80},
-    {"RTX-3090",            24,    936, 35.6,  35.6,     71,     71, 56.25,   32,  82, 0.80, 0.50, 0.85, 0.77},
+    {"RTX-3090",            24,    936, 35.6,  35.6,     71,     71, 56.25,   32,  82, 0.80, 0.50, 0.80, 0.77},
     {"RTX-4090",            24,   1008, 82.6,  82.6,  165.2,  165.2,    0,    32,  128, 0.80, 0.50, 0.85, 0.80},
     {"cpu",                  4,     10,  0.1,     0,      0,      0,  1.5,     0,  0, 0.80, 0.80, 1.00, 1.00},
 };

@@ -16,7 +16,12 @@ struct Tile {
 };
 constexpr Tile kTiles[] = {{256, 128, 1.0}, {128, 256, 1.0}, {128, 128, 0.96},
                            {128, 64, 0.84}, {64, 128, 0.84}, {64, 64, 0.68}};
-constexpr double kFill = 128;  // steps of k until the tile's pipeline runs: four stages of 32
+constexpr double kFill =
+    96;  // steps of k until the tile's pipeline runs: three of four stages of 32
+
+// Drawing a dropout mask costs arithmetic that memory traffic does not hide: the forward kernel
+// takes longer than its bytes, the backward reads the mask back.
+constexpr double kDraw = 1.5;
 
 Kernel matmul(double m, double k, double n, double element_bytes, double count = 1) {
   return {.kind = Kernel::Kind::matmul,
@@ -33,14 +38,19 @@ Kernel stream(double bytes, double launches = 1) {
 }
 
 // A linear layer of k inputs and n outputs for m tokens: both gradients are products of its size.
-// The weight gradient is added to what earlier micro-batches left.
+// The weight gradient is added to what earlier micro-batches left, by the product itself where
+// kernels are fused.
 void add_linear(PartKernels& part, const WorkShape& shape, double m, double k, double n) {
   const double e = shape.element_bytes();
   const double g = shape.execution.gradient_dtype == Dtype::fp32 ? 4 : e;
   part.forward.push_back(matmul(m, k, n, e));
   part.input.push_back(matmul(m, n, k, e));
   part.weight.push_back(matmul(k, m, n, e));
-  part.weight.push_back(stream((e + 2 * g) * k * n));
+  if (shape.execution.fused_elementwise) {
+    part.weight.back().bytes += (2 * g - e) * k * n;
+  } else {
+    part.weight.push_back(stream((e + 2 * g) * k * n));
+  }
 }
 
 // Element-wise: the backward moves about twice what the forward does (it reads the saved input as
@@ -89,8 +99,11 @@ PartKernels unfused_attention(const Model& model, const WorkShape& shape,
   const double heads = static_cast<double>(share.query) / d * shape.micro_batch;
   const double scores = heads * s * s;
   const double dropped = shape.execution.dropout ? scores * (2 * e + 1) : 0;
+  const double drawn = kDraw * dropped;
+  // Scale and mask as passes of their own.
+  const double masked = shape.execution.fused_softmax ? 0 : 4 * scores * e;
   PartKernels part;
-  part.forward = {matmul(s, d, s, e, heads), stream(2 * scores * e, 3), stream(dropped, 2),
+  part.forward = {matmul(s, d, s, e, heads), stream(2 * scores * e + masked, 3), stream(drawn, 2),
                   matmul(s, s, d, e, heads), stream(6.0 * s * d * heads * e, 3)};
   part.input = {
       matmul(s, d, s, e, heads),         matmul(s, s, d, e, heads), stream(dropped, 2),

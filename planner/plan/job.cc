@@ -141,6 +141,7 @@ Execution read_execution(TomlTable table) {
   if (table.optional_choice("attention", {"fused", "unfused"}) == "unfused")
     execution.attention = Attention::unfused;
   execution.dropout = table.boolean_or("dropout", execution.dropout);
+  execution.fused_softmax = table.boolean_or("fused_softmax", execution.fused_softmax);
   execution.fused_elementwise = table.boolean_or("fused_elementwise", execution.fused_elementwise);
   if (table.optional_choice("gradient_dtype", {"fp32", "bf16"}) == "bf16")
     execution.gradient_dtype = Dtype::bf16;

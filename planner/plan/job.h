@@ -47,7 +47,10 @@ enum class TensorOverlap { none, backward, full };
 struct Execution {
   Attention attention = Attention::fused;
   bool dropout = false;
-  bool fused_elementwise = true;       // norms, rotary positions and activations in one kernel each
+  bool fused_softmax = true;  // unfused attention scales, masks and normalises in one kernel
+  // Norms, rotary positions and activations in one kernel each; gradients added up by the product
+  // that makes them.
+  bool fused_elementwise = true;
   Dtype gradient_dtype = Dtype::fp32;  // in which gradients are kept and reduced
   bool overlap_gradients = true;       // replicas reduce while the backward still runs
   // Collectives of tensor ranks hidden behind matrix products. backward: behind the weight

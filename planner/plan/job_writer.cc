@@ -63,6 +63,7 @@ std::string execution_table(const Execution& execution, std::string_view prefix)
   text += fmt::format("attention = \"{}\"\n",
                       execution.attention == Attention::fused ? "fused" : "unfused");
   text += fmt::format("dropout = {}\n", execution.dropout);
+  text += fmt::format("fused_softmax = {}\n", execution.fused_softmax);
   text += fmt::format("fused_elementwise = {}\n", execution.fused_elementwise);
   text += fmt::format("gradient_dtype = \"{}\"\n",
                       execution.gradient_dtype == Dtype::bf16 ? "bf16" : "fp32");
