@@ -28,9 +28,10 @@
 //   matmul  large bf16 products. The best shape that anybody found reaches 86.9 % on A100 SXM,
 //           80.3 % on H100 SXM, 83.6 % on GH200 at 900 W (S. Bekman, Machine Learning Engineering,
 //           "Maximum Achievable Matmul FLOPS", 2025). In training the chip is warm, its power
-//           shared with memory and links, and shapes are not the best one: a tenth less on all.
-//           B200: 64 %, because 1000 W feed more than twice the arithmetic that 700 W do in an
-//           H100; nobody's table of products is behind this figure, so it is weak ground.
+//           shared with memory and links, and shapes are not the best one: a tenth less on A100,
+//           a sixth less on Hopper, which meets its power limit at lower clocks. B200: 58 %,
+//           because 1000 W feed more than twice the arithmetic that 700 W do in an H100; nobody's
+//           table of products is behind this figure, so it is weak ground.
 //   attn    fused causal attention, forward and backward together: FlashAttention-2 (Dao 2023,
 //           figure 5) on A100, FlashAttention-3 (Shah et al. 2024, figure 5) on Hopper; B200 as
 //           Hopper; others as A100 at the generation's tensor cores without asynchronous copies
@@ -64,10 +65,10 @@ constexpr Row kRows[] = {
     {"T4",                  16,    320,  8.1,     0,      0,     65,    0,    16,  40, 0.45, 0.25, 0.80, 0.80},
     {"A100-SXM4-40GB",      40,   1555, 19.5,   156,    312,    312,  300,    32,  108, 0.78, 0.50, 0.80, 0.77},
     {"A100-SXM4-80GB",      80,   2039, 19.5,   156,    312,    312,  300,    32,  108, 0.78, 0.50, 0.80, 0.77},
-    {"H100-SXM-80GB",       80,   3350, 66.9, 494.7,  989.4,  989.4,  450,    64,  132, 0.72, 0.52, 0.80, 0.80},
-    {"H200-SXM-141GB",     141,   4800, 66.9, 494.7,  989.4,  989.4,  450,    64,  132, 0.72, 0.52, 0.80, 0.80},
-    {"GH200-96GB",          96,   4000, 66.9, 494.7,  989.4,  989.4,  450,   450,  132, 0.72, 0.52, 0.80, 0.80},
-    {"B200-SXM-192GB",     192,   8000,   75,  1125,   2250,   2250,  900,    64,  148, 0.64, 0.45, 0.80, 0.80},
+    {"H100-SXM-80GB",       80,   3350, 66.9, 494.7,  989.4,  989.4,  450,    64,  132, 0.67, 0.52, 0.80, 0.80},
+    {"H200-SXM-141GB",     141,   4800, 66.9, 494.7,  989.4,  989.4,  450,    64,  132, 0.67, 0.52, 0.80, 0.80},
+    {"GH200-96GB",          96,   4000, 66.9, 494.7,  989.4,  989.4,  450,   450,  132, 0.67, 0.52, 0.80, 0.80},
+    {"B200-SXM-192GB",     192,   8000,   75,  1125,   2250,   2250,  900,    64,  148, 0.58, 0.45, 0.80, 0.80},
     {"L40S",                48,    864, 91.6,   183,    362,    362,    0,    32,  142, 0.65, 0.40, 0.85, 0.80},
     {"RTX-3090",            24,    936, 35.6,  35.6,     71,     71, 56.25,   32,  82, 0.80, 0.50, 0.80, 0.77},
     {"RTX-4090",            24,   1008, 82.6,  82.6,  165.2,  165.2,    0,    32,  128, 0.80, 0.50, 0.85, 0.80},

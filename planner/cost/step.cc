@@ -21,6 +21,15 @@ double both_ways(const StageCost& cost) {
   return cost.forward + cost.backward();
 }
 
+// Evaluation ends with the forwards: no gradients, nothing to reduce or update.
+bool trains(const Layout& layout) {
+  return layout.schedule != "forward-only";
+}
+
+double work_of(const Layout& layout, const StageCost& cost) {
+  return trains(layout) ? both_ways(cost) : cost.forward;
+}
+
 // One part summed over what a stage consists of.
 template <class Pick>
 StageCost stage_cost(const ModelSeconds& model, const Stage& stage, Pick pick) {
@@ -131,8 +140,8 @@ std::vector<Stage> StepModel::cut(const Layout& layout) {
   if (job_.pins.even_cut.value_or(false)) return even_cut(job_.model.layers, places);
   const ModelSeconds& model = model_seconds(layout);
   return cut_layers(job_.model.layers, places,
-                    {both_ways(model.layer.total()), both_ways(model.embedding.total()),
-                     both_ways(model.head.total())});
+                    {work_of(layout, model.layer.total()), work_of(layout, model.embedding.total()),
+                     work_of(layout, model.head.total())});
 }
 
 Costs StepModel::costs(const Layout& layout, const std::vector<Stage>& stages) {
@@ -152,8 +161,9 @@ Costs StepModel::costs(const Layout& layout, const std::vector<Stage>& stages) {
 
 double StepModel::quick_bound(const Layout& layout) {
   const ModelSeconds& model = model_seconds(layout);
-  const double work = job_.model.layers * both_ways(model.layer.total()) +
-                      both_ways(model.embedding.total()) + both_ways(model.head.total());
+  const double work = job_.model.layers * work_of(layout, model.layer.total()) +
+                      work_of(layout, model.embedding.total()) +
+                      work_of(layout, model.head.total());
   return layout.micro_batches * work / layout.pipeline;
 }
 
@@ -167,7 +177,7 @@ double StepModel::cut_bound(const Layout& layout, const std::vector<Stage>& stag
   std::vector<double> least(static_cast<size_t>(layout.pipeline), 1e30);
   for (size_t s = 0; s < stages.size(); ++s) {
     const auto rank = static_cast<size_t>(stages[s].pipeline_rank);
-    work[rank] += layout.micro_batches * both_ways(step_costs.stages[s]);
+    work[rank] += layout.micro_batches * work_of(layout, step_costs.stages[s]);
     least[rank] =
         std::min(least[rank], reductions[s] - hidden_reduction(layout, stages[s], reductions[s]));
   }
@@ -194,11 +204,14 @@ std::vector<double> StepModel::reduction_seconds(const Layout& layout,
   const double weight = job_.training.dtype == Dtype::fp32 ? 4 : 2;
   const double bytes =
       layout.optimizer_sharding > 0 ? (gradient_bytes() + weight) / 2 : gradient_bytes();
-  for (double& value : seconds) value = all_reduce_seconds(layout.data, bytes * value, path);
+  for (double& value : seconds) {
+    value = trains(layout) ? all_reduce_seconds(layout.data, bytes * value, path) : 0;
+  }
   return seconds;
 }
 
 double StepModel::optimizer_seconds(const Layout& layout, const std::vector<Stage>& stages) const {
+  if (!trains(layout)) return 0;
   const std::vector<double> parameters = stage_parameters(job_.model, layout, stages);
   std::vector<double> of_rank(static_cast<size_t>(layout.pipeline), 0);
   for (size_t s = 0; s < stages.size(); ++s) {
@@ -254,7 +267,7 @@ std::vector<double> StepModel::reductions_end(const Layout& layout,
 // The two copies of a tied embedding agree on their gradient.
 double StepModel::tied_reduction_seconds(const Layout& layout) {
   const bool together = places_of(layout.schedule, layout.pipeline, layout.chunks).back().rank == 0;
-  if (!job_.model.tied_embeddings || together) return 0;
+  if (!job_.model.tied_embeddings || together || !trains(layout)) return 0;
   const double table = static_cast<double>(largest_share(job_.model, layout.tensor).vocab) *
                        job_.model.hidden * gradient_bytes();
   return all_reduce_seconds(2, table, paths(layout).ends);
@@ -336,12 +349,12 @@ void StepModel::add_breakdown(const Layout& layout, const std::vector<Stage>& st
   for (size_t rank = 0; rank < ranks; ++rank) {
     const StageCost& compute = compute_by_rank[rank];
     const StageCost& communication = communication_by_rank[rank];
-    const double busy = both_ways(compute) + both_ways(communication);
+    const double busy = work_of(layout, compute) + work_of(layout, communication);
     if (busy <= most) continue;
     most = busy;
     forward = layout.micro_batches * compute.forward;
-    backward = layout.micro_batches * compute.backward();
-    tensor = layout.micro_batches * both_ways(communication);
+    backward = trains(layout) ? layout.micro_batches * compute.backward() : 0;
+    tensor = layout.micro_batches * work_of(layout, communication);
   }
   prediction.breakdown = {{"forward", forward},
                           {"backward", backward},

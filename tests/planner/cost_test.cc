@@ -255,6 +255,51 @@ TEST(Step, ThePredictedOpsAddUpToThePredictedStep) {
   EXPECT_NEAR(simulate(schedule, costs).makespan + after, prediction.step_seconds, 1e-12);
 }
 
+// Whatever the schedule, no bound exceeds what it bounds, and causes sum to the step.
+TEST(Step, BoundsHoldForEverySchedule) {
+  const Job job = gpt2_job(gpt2_model(16, 256, 8, 5000, 128), 64);
+  const Cluster cluster = round_cluster(4, 4, 10);
+  StepModel model(job, cluster, 0);
+  for (const std::string& name : built_schedules()) {
+    for (const int pipeline : {2, 4}) {
+      for (const int micro_batches : {pipeline, 8, 16}) {
+        Layout layout{.pipeline = pipeline, .data = 2, .schedule = name};
+        layout.chunks = fixed_chunks(name).value_or(2);
+        layout.micro_batches = micro_batches;
+        const ScheduleRequest request{.name = name,
+                                      .pipeline = pipeline,
+                                      .micro_batches = micro_batches,
+                                      .chunks = layout.chunks};
+        if (why_not(request)) continue;
+        const std::vector<Stage> stages = model.cut(layout);
+        const Prediction prediction = model.predict(layout, stages, make_schedule(request));
+        const double allowed = prediction.step_seconds * (1 + 1e-9);
+        EXPECT_LE(model.quick_bound(layout), allowed) << name << ' ' << pipeline;
+        EXPECT_LE(model.cut_bound(layout, stages), allowed) << name << ' ' << pipeline;
+        double sum = 0;
+        for (const auto& [cause, seconds] : prediction.breakdown) sum += seconds;
+        EXPECT_NEAR(sum, prediction.step_seconds, 1e-9) << name;
+      }
+    }
+  }
+}
+
+// Forward passes alone neither reduce gradients nor update weights.
+TEST(Step, EvaluationIsForwardsAlone) {
+  const Job job = gpt2_job(gpt2_model(8, 256, 8, 5000, 128), 64);
+  const Cluster cluster = round_cluster(4, 4, 10);
+  StepModel model(job, cluster, 0);
+  Layout layout{.pipeline = 2, .data = 2, .schedule = "forward-only"};
+  layout.micro_batches = 8;
+  const Prediction prediction = model.predict(
+      layout, model.cut(layout),
+      make_schedule({.name = "forward-only", .pipeline = 2, .micro_batches = 8, .chunks = 1}));
+  for (const auto& [cause, seconds] : prediction.breakdown) {
+    if (cause == "forward" || cause == "pipeline_idle") continue;
+    EXPECT_EQ(seconds, 0) << cause;
+  }
+}
+
 // Korthikanti et al. 2022, table 5: a step of the 175B model on 64 A100, tensor 8, pipeline 8 with
 // 3 chunks, 64 micro-batches of one sample, takes 18.13 s with full recomputation, and 13.75 s with
 // selective recomputation and sequence parallelism. 12 % is far more than the fit of any constant.
