@@ -5,6 +5,7 @@
 #include <algorithm>
 
 #include "launcher/commands/figures.h"
+#include "planner/cost/accuracy.h"
 #include "planner/drawing/plan_costs.h"
 #include "planner/drawing/text.h"
 #include "planner/summary.h"
@@ -204,11 +205,21 @@ std::string alternatives_table(const PlanResult& result) {
   return text;
 }
 
+// How far published runs of this device were off, and why this plan may be further.
+std::string accuracy_line(const Plan& plan) {
+  const Accuracy accuracy = accuracy_of(plan);
+  std::string text =
+      plan.device == "cpu" ? "" : fmt::format("within {:.0f} %.", 100 * accuracy.band);
+  for (const std::string& doubt : accuracy.doubts) text += (text.empty() ? "" : " ") + doubt;
+  return text;
+}
+
 }  // namespace
 
 std::string plan_table(const Plan& plan, const Cluster* cluster, bool colour) {
   std::string text = layout_table(plan);
   if (cluster != nullptr) text += cost_line(plan, *cluster);
+  text += paragraph("Accuracy     ", accuracy_line(plan));
   text += paragraph("Bottleneck   ", bottleneck(plan));
   text += "\nPlacement    rank = t + tensor * (d + data * p)\n";
   if (cluster != nullptr) text += axes_table(plan, *cluster);

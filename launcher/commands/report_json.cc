@@ -3,6 +3,7 @@
 #include <nlohmann/json.hpp>
 
 #include "launcher/commands/report.h"
+#include "planner/cost/accuracy.h"
 #include "planner/summary.h"
 
 namespace trireme {
@@ -25,6 +26,10 @@ Json layout_json(const Layout& layout) {
 Json prediction_json(const Prediction& prediction) {
   Json breakdown = Json::object();
   for (const auto& [cause, seconds] : prediction.breakdown) breakdown[cause] = seconds;
+  Json traffic = Json::object();
+  for (const AxisTraffic& axis : prediction.traffic) {
+    traffic[axis.axis] = {{"bytes", axis.bytes}, {"seconds", axis.seconds}};
+  }
   return {{"step_seconds", prediction.step_seconds},
           {"tokens_per_second", prediction.tokens_per_second},
           {"model_tflops_per_device", prediction.model_tflops_per_device},
@@ -32,6 +37,8 @@ Json prediction_json(const Prediction& prediction) {
           {"mfu", prediction.mfu},
           {"bubble_fraction", prediction.bubble_fraction},
           {"memory_bytes_per_pipeline_rank", prediction.memory_bytes_per_pipeline_rank},
+          {"peak_seconds_per_pipeline_rank", prediction.peak_seconds_per_pipeline_rank},
+          {"traffic", traffic},
           {"breakdown", breakdown}};
 }
 
@@ -66,10 +73,13 @@ Json plan_json(const Plan& plan) {
                          {"pipeline", at.pipeline},
                          {"data", at.data}});
   }
-  return {{"job", plan.job.name},  {"cluster", plan.cluster},
-          {"device", plan.device}, {"layout", layout_json(plan.layout)},
-          {"stages", stages},      {"prediction", prediction_json(plan.prediction)},
-          {"placement", placement}};
+  const Accuracy accuracy = accuracy_of(plan);
+  const Json ground = {
+      {"band", accuracy.band}, {"runs", accuracy.runs}, {"doubts", accuracy.doubts}};
+  return {{"job", plan.job.name},   {"cluster", plan.cluster},
+          {"device", plan.device},  {"layout", layout_json(plan.layout)},
+          {"stages", stages},       {"prediction", prediction_json(plan.prediction)},
+          {"placement", placement}, {"accuracy", ground}};
 }
 
 namespace {

@@ -150,13 +150,14 @@ Costs StepModel::costs(const Layout& layout, const std::vector<Stage>& stages) {
   costs.stages.clear();
   for (const Stage& stage : stages) costs.stages.push_back(stage_cost(model, stage, total_of));
   if (layout.pipeline > 1) {
-    const WorkShape shape = shape_of(layout);
-    const double bytes = static_cast<double>(layout.micro_batch) * job_.model.sequence *
-                         job_.model.hidden * shape.element_bytes() /
-                         (layout.sequence_parallel ? layout.tensor : 1);
-    costs.hop = message_seconds(bytes, paths(layout).pipeline);
+    costs.hop = message_seconds(message_bytes(layout), paths(layout).pipeline);
   }
   return costs;
+}
+
+double StepModel::message_bytes(const Layout& layout) const {
+  return static_cast<double>(layout.micro_batch) * job_.model.sequence * job_.model.hidden *
+         shape_of(layout).element_bytes() / (layout.sequence_parallel ? layout.tensor : 1);
 }
 
 double StepModel::quick_bound(const Layout& layout) {
@@ -333,6 +334,21 @@ void StepModel::add_stages(const Layout& layout, const std::vector<Stage>& stage
   prediction.hop_seconds = seconds.hop;
 }
 
+namespace {
+
+// By pipeline rank: when it first holds the most that it ever holds.
+std::vector<double> peak_times(const Simulation& simulation) {
+  std::vector<double> times;
+  for (const std::vector<MemoryStep>& held : simulation.memory) {
+    const auto peak = std::max_element(
+        held.begin(), held.end(), [](const auto& a, const auto& b) { return a.units < b.units; });
+    times.push_back(peak == held.end() ? 0 : peak->time);
+  }
+  return times;
+}
+
+}  // namespace
+
 // What the busiest pipeline rank spends its step on.
 void StepModel::add_breakdown(const Layout& layout, const std::vector<Stage>& stages,
                               double makespan, Prediction& prediction) {
@@ -364,7 +380,12 @@ void StepModel::add_breakdown(const Layout& layout, const std::vector<Stage>& st
 
 Prediction StepModel::predict(const Layout& layout, const std::vector<Stage>& stages,
                               const Schedule& schedule) {
-  const Simulation simulation = simulate(schedule, costs(layout, stages));
+  Costs step_costs = costs(layout, stages);
+  step_costs.memory.clear();
+  for (const double bytes : activation_bytes(layout, stages)) {
+    step_costs.memory.push_back({bytes, bytes});
+  }
+  const Simulation simulation = simulate(schedule, step_costs);
   const std::vector<double> ends = reductions_end(layout, stages, simulation);
   const double reduced = std::max(simulation.makespan, *std::max_element(ends.begin(), ends.end()));
   const double tied = tied_reduction_seconds(layout);
@@ -385,6 +406,8 @@ Prediction StepModel::predict(const Layout& layout, const std::vector<Stage>& st
   for (const MemoryParts& rank : memory(layout, stages, schedule)) {
     prediction.memory_bytes_per_pipeline_rank.push_back(rank.total());
   }
+  prediction.peak_seconds_per_pipeline_rank = peak_times(simulation);
+  prediction.traffic = traffic(layout, stages);
   add_stages(layout, stages, prediction);
   add_breakdown(layout, stages, simulation.makespan, prediction);
   prediction.breakdown.emplace_back("data_reduction", reduced - simulation.makespan);

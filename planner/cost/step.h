@@ -77,6 +77,8 @@ class StepModel {
   std::vector<double> reductions_end(const Layout& layout, const std::vector<Stage>& stages,
                                      const Simulation& simulation);
   double tied_reduction_seconds(const Layout& layout);
+  double message_bytes(const Layout& layout) const;  // of one micro-batch between two stages
+  std::vector<AxisTraffic> traffic(const Layout& layout, const std::vector<Stage>& stages);
   std::vector<double> activation_bytes(const Layout& layout,
                                        const std::vector<Stage>& stages) const;
   void add_stages(const Layout& layout, const std::vector<Stage>& stages, Prediction& prediction);

@@ -41,6 +41,14 @@ struct StagePrediction {
 };
 
 // What the planner expects. Times in seconds, sizes in bytes.
+// What one axis of the layout moves in a step, of the device that sends most over it.
+struct AxisTraffic {
+  std::string axis;    // tensor, data, pipeline
+  double bytes = 0;    // sent
+  double seconds = 0;  // that its messages take on their links, hidden behind work or not
+  bool operator==(const AxisTraffic&) const = default;
+};
+
 struct Prediction {
   double step_seconds = 0;
   double tokens_per_second = 0;
@@ -49,6 +57,9 @@ struct Prediction {
   double mfu = 0;
   double bubble_fraction = 0;
   std::vector<double> memory_bytes_per_pipeline_rank;
+  // When each pipeline rank first holds that much, from the start of the step.
+  std::vector<double> peak_seconds_per_pipeline_rank;
+  std::vector<AxisTraffic> traffic;  // of the axes longer than one rank
   std::vector<std::pair<std::string, double>>
       breakdown;                        // seconds of the step by cause, in printing order
   std::vector<StagePrediction> stages;  // by global stage; empty where nothing is known

@@ -181,6 +181,11 @@ std::optional<PlanFault> find_fault(const Plan& plan) {
     return fault("prediction", "found memory for {} pipeline ranks, expected {}", rows,
                  plan.layout.pipeline);
   }
+  const auto peaks = plan.prediction.peak_seconds_per_pipeline_rank.size();
+  if (peaks != 0 && peaks != static_cast<size_t>(plan.layout.pipeline)) {
+    return fault("prediction", "found times of the peak of {} pipeline ranks, expected {}", peaks,
+                 plan.layout.pipeline);
+  }
   const auto stages = plan.prediction.stages.size();
   if (stages != 0 && stages != plan.stages.size()) {
     return fault("prediction", "found figures of {} stages, expected {}", stages,

@@ -38,6 +38,14 @@ std::string prediction_table(const Prediction& prediction) {
   text += "memory_bytes_per_pipeline_rank = [";
   for (const double bytes : prediction.memory_bytes_per_pipeline_rank)
     text += toml_number(bytes) + ", ";
+  text += "]\npeak_seconds_per_pipeline_rank = [";
+  for (const double seconds : prediction.peak_seconds_per_pipeline_rank)
+    text += toml_number(seconds) + ", ";
+  text += "]\ntraffic = [\n";
+  for (const AxisTraffic& traffic : prediction.traffic) {
+    text += fmt::format("  {{axis = {}, bytes = {}, seconds = {}}},\n", toml_string(traffic.axis),
+                        toml_number(traffic.bytes), toml_number(traffic.seconds));
+  }
   text += "]\nbreakdown = [\n";
   for (const auto& [cause, seconds] : prediction.breakdown) {
     text +=
@@ -128,6 +136,13 @@ Prediction read_prediction(TomlTable table) {
   prediction.mfu = read_finite(table, "mfu");
   prediction.bubble_fraction = read_finite(table, "bubble_fraction");
   prediction.memory_bytes_per_pipeline_rank = table.numbers("memory_bytes_per_pipeline_rank");
+  prediction.peak_seconds_per_pipeline_rank = table.numbers("peak_seconds_per_pipeline_rank");
+  for (auto& part : table.tables("traffic")) {
+    auto axis = part.string("axis");
+    prediction.traffic.push_back(
+        {std::move(axis), read_finite(part, "bytes"), read_finite(part, "seconds")});
+    part.finish();
+  }
   for (auto& part : table.tables("breakdown")) {
     auto cause = part.string("cause");
     prediction.breakdown.emplace_back(std::move(cause), read_finite(part, "seconds"));

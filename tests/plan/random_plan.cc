@@ -166,6 +166,12 @@ Prediction random_prediction(std::mt19937_64& random, int pipeline, int stages) 
     for (int r = 0; r < pipeline; ++r)
       prediction.memory_bytes_per_pipeline_rank.push_back(any_double(random));
   }
+  if (coin(random)) {
+    for (int r = 0; r < pipeline; ++r)
+      prediction.peak_seconds_per_pipeline_rank.push_back(any_double(random));
+  }
+  for (int n = up_to(random, 0, 3); n > 0; --n)
+    prediction.traffic.push_back({any_text(random), any_double(random), any_double(random)});
   for (int n = up_to(random, 0, 4); n > 0; --n)
     prediction.breakdown.emplace_back(any_text(random), any_double(random));
   if (coin(random)) {

@@ -2,6 +2,7 @@
 
 #include <cmath>
 
+#include "planner/cost/accuracy.h"
 #include "planner/cost/communication.h"
 #include "planner/cost/kernels.h"
 #include "planner/cost/memory.h"
@@ -282,6 +283,58 @@ TEST(Step, BoundsHoldForEverySchedule) {
       }
     }
   }
+}
+
+// Two stages of 4 layers, tensor 2, data 2, 8 micro-batches of 2 x 128 tokens of 256 fp32 numbers:
+// an all-reduce of 2 ranks sends as many bytes as it reduces, 262144. A stage has 2 a layer each
+// way, 16, and one of the embedding or the head; a rank sends 8 outputs or 8 gradients.
+TEST(Step, TrafficCountsWhatTheBusiestDeviceSends) {
+  const Job job = gpt2_job(gpt2_model(8, 256, 8, 5000, 128), 32);
+  const Cluster cluster = round_cluster(4, 4, 10);
+  StepModel model(job, cluster, 0);
+  Layout layout{.tensor = 2, .pipeline = 2, .data = 2};
+  layout.micro_batch = 2;
+  layout.micro_batches = 8;
+  const std::vector<Stage> stages = even_cut(8, loop_placement(2, 1));
+  const Prediction prediction =
+      model.predict(layout, stages, one_forward_one_backward_schedule(2, 8));
+  const double message = 2 * 128 * 256 * 4;
+  ASSERT_EQ(prediction.traffic.size(), 3U);
+  EXPECT_EQ(prediction.traffic[0].axis, "tensor");
+  EXPECT_DOUBLE_EQ(prediction.traffic[0].bytes, 8 * 17 * message);
+  EXPECT_DOUBLE_EQ(prediction.traffic[1].bytes, 4 * stage_parameters(job.model, layout, stages)[0]);
+  EXPECT_DOUBLE_EQ(prediction.traffic[2].bytes, 8 * message);
+  EXPECT_DOUBLE_EQ(prediction.traffic[2].seconds, 8 * prediction.hop_seconds);
+}
+
+// 1F1B on two ranks: the first is fullest from its second forward, the last from its first.
+TEST(Step, TheMemoryPeakHasATime) {
+  const Job job = gpt2_job(gpt2_model(8, 256, 8, 5000, 128), 8);
+  const Cluster cluster = round_cluster(4, 4, 10);
+  StepModel model(job, cluster, 0);
+  Layout layout{.pipeline = 2};
+  layout.micro_batches = 8;
+  const std::vector<Stage> stages = even_cut(8, loop_placement(2, 1));
+  const Prediction prediction =
+      model.predict(layout, stages, one_forward_one_backward_schedule(2, 8));
+  const double first = prediction.stages[0].forward_seconds;
+  ASSERT_EQ(prediction.peak_seconds_per_pipeline_rank.size(), 2U);
+  EXPECT_DOUBLE_EQ(prediction.peak_seconds_per_pipeline_rank[0], first);
+  EXPECT_DOUBLE_EQ(prediction.peak_seconds_per_pipeline_rank[1], first + prediction.hop_seconds);
+}
+
+TEST(Accuracy, DoubtsNameWhatWasNotMeasured) {
+  Plan plan;
+  plan.job = gpt2_job(gpt2_model(48, 8192, 64, 51200, 2048), 8);
+  plan.device = "A100-SXM4-80GB";
+  EXPECT_TRUE(accuracy_of(plan).doubts.empty());
+  EXPECT_GT(accuracy_of(plan).runs, 100);
+  plan.layout.data = 16384;
+  plan.job.model.sequence = 131072;
+  EXPECT_EQ(accuracy_of(plan).doubts.size(), 2U);
+  plan.device = "X1";
+  EXPECT_EQ(accuracy_of(plan).doubts.size(), 3U);
+  EXPECT_EQ(accuracy_of(plan).runs, 0);
 }
 
 // Forward passes alone neither reduce gradients nor update weights.

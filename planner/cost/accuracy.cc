@@ -1,0 +1,61 @@
+#include "planner/cost/accuracy.h"
+
+#include <fmt/format.h>
+
+#include <string_view>
+
+namespace trireme {
+namespace {
+
+// By how a catalogue name begins. The band is the 90th percentile of the error; with fewer than
+// twenty runs, the largest of any device's but the T4's.
+struct Ground {
+  std::string_view device;
+  int runs;
+  double band;
+};
+constexpr Ground kGround[] = {{"A100", 225, 0.15}, {"H100", 4, 0.40}, {"H200", 0, 0.40},
+                              {"GH200", 0, 0.40},  {"B200", 1, 0.40}, {"V100", 3, 0.40},
+                              {"T4", 20, 0.59}};
+constexpr double kUnknown = 0.40;
+
+// What the runs span.
+constexpr double kFewestParameters = 0.15e9, kMostParameters = 1.01e12;
+constexpr int kMostRanks = 3072, kLongestSequence = 4096;
+
+Ground ground_of(std::string_view device) {
+  for (const Ground& ground : kGround) {
+    if (device.starts_with(ground.device)) return ground;
+  }
+  return {device, 0, kUnknown};
+}
+
+}  // namespace
+
+Accuracy accuracy_of(const Plan& plan) {
+  const Ground ground = ground_of(plan.device);
+  Accuracy accuracy{ground.runs, ground.band, {}};
+  if (plan.device == "cpu") {
+    accuracy.doubts.emplace_back("The figures of CPU slots are nominal; a profile measures them.");
+    return accuracy;
+  }
+  if (ground.runs < 20) {
+    accuracy.doubts.push_back(fmt::format(
+        "The model was held to {} published run{} on this device.",
+        ground.runs == 0 ? "no" : fmt::to_string(ground.runs), ground.runs == 1 ? "" : "s"));
+  }
+  const auto parameters = static_cast<double>(total_parameters(plan.job.model));
+  if (parameters < kFewestParameters || parameters > kMostParameters) {
+    accuracy.doubts.emplace_back("Models of this size were not among the measured ones.");
+  }
+  if (plan.layout.ranks() > kMostRanks) {
+    accuracy.doubts.push_back(fmt::format("No measured run had more than {} ranks.", kMostRanks));
+  }
+  if (plan.job.model.sequence > kLongestSequence) {
+    accuracy.doubts.push_back(
+        fmt::format("No measured run had sequences longer than {}.", kLongestSequence));
+  }
+  return accuracy;
+}
+
+}  // namespace trireme
