@@ -98,8 +98,11 @@ struct Cluster {
 
 // Reads a cluster file (docs/cluster.md). Throws Error(bad_input) with file, line, column, key,
 // found and expected.
-Cluster read_cluster(const std::string& path);
-Cluster parse_cluster(std::string_view text, const std::string& name);
+// `changes` are "key=value", applied in order as if the file said so; docs/cluster.md has their
+// keys.
+Cluster read_cluster(const std::string& path, const std::vector<std::string>& changes = {});
+Cluster parse_cluster(std::string_view text, const std::string& name,
+                      const std::vector<std::string>& changes = {});
 
 // A catalogue device by its name, or nullptr. The names are in catalogue order.
 const Device* find_device(std::string_view name);

@@ -4,6 +4,7 @@
 
 #include "topology/base/toml_reader.h"
 #include "topology/cluster.h"
+#include "topology/cluster_change.h"
 #include "topology/hostlist.h"
 
 namespace trireme {
@@ -252,8 +253,10 @@ void check_together(const Cluster& cluster, TomlTable& root, const std::vector<T
 
 }  // namespace
 
-Cluster parse_cluster(std::string_view text, const std::string& name) {
-  const auto file = TomlFile::parse(text, name);
+Cluster parse_cluster(std::string_view text, const std::string& name,
+                      const std::vector<std::string>& changes) {
+  auto file = TomlFile::parse(text, name);
+  for (const auto& change : changes) apply_cluster_change(file, change);
   auto root = file.root();
   Cluster cluster;
   cluster.name = root.string_or("name", "cluster");
@@ -267,8 +270,8 @@ Cluster parse_cluster(std::string_view text, const std::string& name) {
   return cluster;
 }
 
-Cluster read_cluster(const std::string& path) {
-  return parse_cluster(read_text_file(path), path);
+Cluster read_cluster(const std::string& path, const std::vector<std::string>& changes) {
+  return parse_cluster(read_text_file(path), path, changes);
 }
 
 }  // namespace trireme

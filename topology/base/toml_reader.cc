@@ -84,6 +84,16 @@ bool abbreviates(std::string_view word, std::string_view name) {
   return matched == word.size();
 }
 
+// The table at a path that ends in a table's name, made where there is none.
+toml::table& table_at(toml::table& root, const std::string& path) {
+  if (path.empty()) return root;
+  if (auto* table = root.at_path(path).as_table()) return *table;
+  const size_t dot = path.rfind('.');
+  auto& parent = table_at(root, dot == std::string::npos ? "" : path.substr(0, dot));
+  const auto name = dot == std::string::npos ? path : path.substr(dot + 1);
+  return *parent.insert_or_assign(name, toml::table()).first->second.as_table();
+}
+
 std::string integer_range(int64_t low, int64_t high) {
   if (high == INT64_MAX) return fmt::format("an integer of at least {}", low);
   return fmt::format("an integer from {} to {}", low, high);
@@ -333,6 +343,20 @@ TomlFile TomlFile::read(const std::string& path) {
 
 TomlTable TomlFile::root() const {
   return TomlTable(table_.get(), name_, "");
+}
+
+void TomlFile::set(const std::string& table, std::string_view key, std::string_view text) {
+  auto& target = table_at(*table_, table);
+  try {
+    const auto value = toml::parse(fmt::format("value = {}", text));
+    if (value.size() == 1) {
+      value.begin()->second.visit([&](const auto& node) { target.insert_or_assign(key, node); });
+      return;
+    }
+  } catch (const toml::parse_error&) {
+    // Not a value: a word.
+  }
+  target.insert_or_assign(key, std::string(text));
 }
 
 std::optional<std::string> nearest_name(std::string_view word,

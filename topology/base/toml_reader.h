@@ -94,6 +94,12 @@ class TomlFile {
 
   TomlTable root() const;
 
+  // Sets a key as if the file said so; complaints about it name no line. `table` is the dotted path
+  // of its table, an array's by index, as in "nodes[0].device", and is made anew where it is
+  // something else (a TomlTable of what it was is no longer valid); "" is the root. `text` is a
+  // TOML value, or a string that lacks its quotes.
+  void set(const std::string& table, std::string_view key, std::string_view text);
+
  private:
   TomlFile(std::unique_ptr<toml::table> table, std::string name);
   std::unique_ptr<toml::table> table_;
