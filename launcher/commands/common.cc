@@ -29,8 +29,8 @@ Job load_job(const std::string& path, const std::vector<std::string>& pins) {
   return job;
 }
 
-Cluster load_cluster(const std::string& path) {
-  Cluster cluster = read_cluster(path);
+Cluster load_cluster(const std::string& path, const std::vector<std::string>& changes) {
+  Cluster cluster = read_cluster(path, changes);
   for (NodeGroup& group : cluster.groups) {
     const bool here = group.hosts.size() == 1 && group.hosts.front() == "localhost";
     if (group.device.is_cpu() && group.cores == 0 && here) {

@@ -23,8 +23,8 @@ void add_planning_options(CLI::App& command, PlanningInput& input);
 Job load_job(const std::string& path, const std::vector<std::string>& pins);
 
 // A cluster of CPU slots on this machine whose cores the file leaves open gets the cores that are
-// here.
-Cluster load_cluster(const std::string& path);
+// here. `changes` as in topology/cluster.h.
+Cluster load_cluster(const std::string& path, const std::vector<std::string>& changes = {});
 
 // With a clock for the search's own time.
 PlanOptions planning_options(int top, bool keep_rejections);

@@ -4,9 +4,11 @@
 
 #include <memory>
 #include <nlohmann/json.hpp>
+#include <optional>
 
 #include "launcher/commands/common.h"
 #include "launcher/commands/explain_report.h"
+#include "launcher/commands/replan.h"
 #include "launcher/commands/report.h"
 #include "launcher/commands/terminal.h"
 #include "topology/base/error.h"
@@ -14,14 +16,47 @@
 namespace trireme {
 namespace {
 
+using Json = nlohmann::ordered_json;
+
 struct PlanCommand {
   PlanningInput input;
   std::vector<std::string> explain;
+  std::vector<std::string> what_if;
+  std::string sweep, svg;
+  std::optional<double> price;
   std::string output;
   int top = 5;
   bool json = false;
   bool rejected = false;
 };
+
+// The cluster with the changes of one question; complaints about them name the question.
+Cluster changed_cluster(const PlanCommand& command, const std::string& question,
+                        const std::vector<std::string>& changes) {
+  Cluster cluster;
+  try {
+    cluster = load_cluster(command.input.cluster, changes);
+  } catch (const Error& error) {
+    throw Error(error.kind(), question.empty() ? std::string(error.what())
+                                               : fmt::format("{}: {}", question, error.what()));
+  }
+  for (NodeGroup& group : cluster.groups) {
+    group.price_per_device_hour = command.price.value_or(group.price_per_device_hour);
+  }
+  return cluster;
+}
+
+// Whatever was asked, an answer without any plan ends like a plan that does not exist.
+void require_a_plan(const std::vector<Replan>& plans) {
+  for (const Replan& replan : plans) {
+    if (replan.plan() != nullptr) return;
+  }
+  throw Error(ErrorKind::no_layout, "no layout fits in any of these cases");
+}
+
+void print(const PlanCommand& command, const Json& json, const std::string& text) {
+  fmt::print("{}", command.json ? json.dump(2) + "\n" : text);
+}
 
 // The job's pins with those of one --explain on top: "tensor=4,pipeline=2".
 Pins pins_to_explain(const Job& job, const std::string& asked) {
@@ -36,30 +71,85 @@ Pins pins_to_explain(const Job& job, const std::string& asked) {
   return pins;
 }
 
-void run(const PlanCommand& command) {
-  const Job job = load_job(command.input.job, command.input.pins);
-  const Cluster cluster = load_cluster(command.input.cluster);
+void run_plan(const PlanCommand& command, const Job& job, const Cluster& cluster) {
   std::vector<Pins> questions;
   for (const std::string& asked : command.explain) questions.push_back(pins_to_explain(job, asked));
   const PlanResult result =
       find_plan(job, cluster, planning_options(command.top, command.rejected));
   const bool colour = stdout_takes_colour();
-  std::string text = command.json ? "" : result_table(result, cluster, colour);
-  nlohmann::ordered_json json;
-  if (command.json) json = result_json(result, cluster);
+  std::string text = result_table(result, cluster, colour);
+  Json json = result_json(result, cluster);
   for (size_t i = 0; i < questions.size(); ++i) {
     const Explanation answer = explain(job, cluster, result, questions[i]);
-    if (command.json) {
-      json["explanations"].push_back(explanation_json(command.explain[i], answer));
-    } else {
-      text += explanation_table(command.explain[i], answer, result.plan, colour);
-    }
+    json["explanations"].push_back(explanation_json(command.explain[i], answer));
+    text += explanation_table(command.explain[i], answer, result.plan, colour);
   }
-  fmt::print("{}", command.json ? json.dump(2) + "\n" : text);
+  print(command, json, text);
   if (!command.output.empty()) {
     write_text_file(command.output, to_toml(result.plan));
     fmt::print(stderr, "plan written to {}\n", command.output);
   }
+}
+
+Replan replan(const Job& job, const std::string& name, Cluster cluster) {
+  auto answer = try_plan(job, cluster, planning_options(1, false));
+  return {name, std::move(cluster), std::move(answer)};
+}
+
+void run_what_if(const PlanCommand& command, const Job& job, const Cluster& cluster) {
+  std::vector<Cluster> clusters;
+  for (const std::string& question : command.what_if) {
+    clusters.push_back(
+        changed_cluster(command, "--what-if " + question, CLI::detail::split(question, ',')));
+  }
+  std::vector<Replan> plans = {replan(job, "as it is", cluster)};
+  for (size_t i = 0; i < clusters.size(); ++i) {
+    plans.push_back(replan(job, command.what_if[i], std::move(clusters[i])));
+  }
+  print(command, {{"what_if", replans_json(plans)}}, what_if_table(plans));
+  require_a_plan(plans);
+}
+
+void run_sweep(const PlanCommand& command, const Job& job) {
+  const Sweep sweep = parse_sweep(command.sweep);
+  std::vector<Replan> plans;
+  for (const std::string& value : sweep.values) {
+    const std::string change = sweep.key + "=" + value;
+    plans.push_back(replan(job, value, changed_cluster(command, "--sweep " + change, {change})));
+  }
+  print(command, {{"sweep", {{"key", sweep.key}, {"points", replans_json(plans)}}}},
+        sweep_table(sweep, plans));
+  if (!command.svg.empty()) write_text_file(command.svg, sweep_svg(sweep, plans));
+  require_a_plan(plans);
+}
+
+void run(const PlanCommand& command) {
+  const Job job = load_job(command.input.job, command.input.pins);
+  if (!command.sweep.empty()) return run_sweep(command, job);
+  const Cluster cluster = changed_cluster(command, "", {});
+  if (!command.what_if.empty()) return run_what_if(command, job, cluster);
+  run_plan(command, job, cluster);
+}
+
+void add_questions(CLI::App& sub, PlanCommand& command) {
+  auto* explain =
+      sub.add_option("--explain", command.explain,
+                     "why the layouts with these pins lost, as in tensor=4,pipeline=2; repeatable")
+          ->allow_extra_args(false);
+  auto* what_if =
+      sub.add_option("--what-if", command.what_if,
+                     "plan for a changed cluster too, side by side, as in\n"
+                     "nic_gbps=800,latency_us=2; keys as in the cluster file; repeatable")
+          ->allow_extra_args(false)
+          ->excludes(explain);
+  auto* sweep = sub.add_option("--sweep", command.sweep,
+                               "a line for each value of a cluster's key, as in nodes=8..128\n"
+                               "(doubling) or device=A100-SXM4-80GB,H100-SXM-80GB")
+                    ->excludes(explain)
+                    ->excludes(what_if);
+  sub.add_option("--svg", command.svg, "plot the sweep into this file")->needs(sweep);
+  sub.add_option("--price", command.price, "of a device-hour, for the cost of a million tokens")
+      ->check(CLI::Range(0.0, 1e6));
 }
 
 }  // namespace
@@ -68,17 +158,19 @@ void add_plan_command(CLI::App& app, int& exit_status) {
   const auto command = std::make_shared<PlanCommand>();
   CLI::App* sub = app.add_subcommand("plan", "find the fastest layout that fits; starts nothing");
   add_planning_options(*sub, command->input);
-  sub->add_option("-o,--output", command->output, "write the plan file here");
+  add_questions(*sub, *command);
+  sub->add_option("-o,--output", command->output, "write the plan file here")
+      ->excludes("--sweep")
+      ->excludes("--what-if");
   sub->add_option("--top", command->top, "how many layouts to report")->check(CLI::Range(1, 1000));
-  sub->add_option("--explain", command->explain,
-                  "say why the layouts with these pins lost, as in tensor=4,pipeline=2; repeatable")
-      ->allow_extra_args(false);
   sub->add_flag("--rejected", command->rejected, "list the layouts that were turned down, and why");
   sub->add_flag("--json", command->json, "print JSON");
   sub->footer(
       "Examples:\n"
       "  trireme plan job.toml --cluster cluster.toml -o plan.toml --pin tensor=2\n"
-      "  trireme plan job.toml --cluster cluster.toml --explain tensor=8 --explain pipeline=1");
+      "  trireme plan job.toml --cluster cluster.toml --explain tensor=8 --explain pipeline=1\n"
+      "  trireme plan job.toml --cluster cluster.toml --what-if nic_gbps=800 --price 2.5\n"
+      "  trireme plan job.toml --cluster cluster.toml --sweep nodes=8..128 --svg nodes.svg");
   sub->callback([command, &exit_status] {
     run(*command);
     exit_status = 0;
