@@ -96,11 +96,10 @@ Device read_device(TomlTable& group) {
   if (const auto* device = find_device(name)) return *device;
   const auto names = catalogue_names();
   const auto nearest = nearest_name(name, names);
-  throw group.error(
-      "device",
-      fmt::format("found \"{}\", expected {} or a table of figures", name,
-                  nearest ? fmt::format("a catalogue name (did you mean \"{}\"?)", *nearest)
-                          : fmt::format("one of {}", fmt::join(names, ", "))));
+  throw group.unexpected("device",
+                         (nearest ? fmt::format("a catalogue name (did you mean \"{}\"?)", *nearest)
+                                  : fmt::format("one of {}", fmt::join(names, ", "))) +
+                             " or a table of figures");
 }
 
 // What the link rests on when its own rate is not given: the device's.

@@ -8,6 +8,7 @@
 #include <fmt/format.h>
 
 #include "topology/base/error.h"
+#include "topology/base/toml_writer.h"
 
 namespace trireme {
 namespace {
@@ -49,7 +50,7 @@ class Expander {
       skip_blanks();
     } while (accept(','));
     if (at_ < list_.size())
-      throw wrong(fmt::format("found '{}', expected a comma or the end", list_[at_]));
+      throw wrong(fmt::format("found {}, expected a comma or the end", here()));
     reject_duplicates();
     return std::move(hosts_);
   }
@@ -67,11 +68,12 @@ class Expander {
       }
     }
     if (at_ == begin) {
-      throw wrong(at_ < list_.size() ? fmt::format("found '{}', expected a host name", list_[at_])
+      throw wrong(at_ < list_.size() ? fmt::format("found {}, expected a host name", here())
                                      : std::string("found nothing, expected a host name"));
     }
     // A program that is given such a name would take it for an option.
-    if (names.front().front() == '-') throw wrong("found a host name that starts with '-'");
+    if (names.front().front() == '-')
+      throw wrong("found a host name that starts with '-', expected a letter or digit");
     if (hosts_.size() + names.size() > kMostHosts) throw too_many();
     std::move(names.begin(), names.end(), std::back_inserter(hosts_));
   }
@@ -93,11 +95,14 @@ class Expander {
     const auto range = list_.substr(begin, at_ - begin);
     const int64_t first = std::stoll(std::string(low));
     const int64_t last = std::stoll(std::string(high));
-    if (last < first) throw wrong(fmt::format("found the descending range {}", range));
+    if (last < first)
+      throw wrong(
+          fmt::format("found the descending range {}, expected the lower end first", range));
     const auto padding = padding_of(low);
     if (padding_of(high) != 0 && high.size() != low.size()) {
-      throw wrong(
-          fmt::format("found the range {}, whose ends are padded to different widths", range));
+      throw wrong(fmt::format(
+          "found the range {}, whose ends are padded to different widths, expected equal ones",
+          range));
     }
     if (texts.size() + static_cast<size_t>(last - first) + 1 > kMostHosts) throw too_many();
     for (int64_t number = first; number <= last; ++number)
@@ -131,8 +136,9 @@ class Expander {
     seen.reserve(hosts_.size());
     for (const auto& host : hosts_) {
       if (!seen.insert(host).second) {
-        throw Error(ErrorKind::bad_input,
-                    fmt::format("host list {}: found {} twice", quoted(), host));
+        throw Error(
+            ErrorKind::bad_input,
+            fmt::format("host list {}: found {} twice, expected each host once", quoted(), host));
       }
     }
   }
@@ -148,10 +154,14 @@ class Expander {
     }
   }
 
-  std::string quoted() const {
-    constexpr size_t kLongestQuote = 60;
-    return fmt::format("\"{}{}\"", list_.substr(0, kLongestQuote),
-                       list_.size() > kLongestQuote ? "..." : "");
+  std::string quoted() const { return short_toml_string(list_); }
+
+  // What stands here, one character of any text.
+  std::string here() const {
+    size_t end = at_ + 1;
+    while (end < list_.size() && (static_cast<unsigned char>(list_[end]) & 0xc0) == 0x80) ++end;
+    const std::string text = toml_string(list_.substr(at_, end - at_));
+    return "'" + text.substr(1, text.size() - 2) + "'";
   }
 
   Error wrong(const std::string& what) const {
@@ -161,7 +171,8 @@ class Expander {
 
   Error too_many() const {
     return Error(ErrorKind::bad_input,
-                 fmt::format("host list {}: found more than {} hosts", quoted(), kMostHosts));
+                 fmt::format("host list {}: found more than {} hosts, expected no more", quoted(),
+                             kMostHosts));
   }
 
   std::string_view list_;

@@ -30,8 +30,7 @@ std::optional<double> number_of(std::string_view text) {
 std::vector<std::string> doubled(const std::string& text, size_t dots) {
   const auto first = number_of(std::string_view(text).substr(0, dots));
   const auto last = number_of(std::string_view(text).substr(dots + 2));
-  if (!first || !last || !(*first > 0) || !(*first <= *last) ||
-      !std::isfinite(*last)) {
+  if (!first || !last || !(*first > 0) || !(*first <= *last) || !std::isfinite(*last)) {
     throw Error(ErrorKind::bad_input,
                 fmt::format("found \"{}\", expected two numbers above 0, the lower one first, as "
                             "in 8..128",

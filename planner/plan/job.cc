@@ -57,6 +57,11 @@ Model read_dimensions(TomlTable& table, DataFormat format) {
   model.heads = read_int(table, "heads", 1, kHeads);
   model.kv_heads = read_int_or(table, "kv_heads", model.heads, 1, kHeads);
   const int even_share = std::max(1, model.hidden / model.heads);
+  if (even_share > kHeadDim && !table.has("head_dim")) {
+    throw table.error("heads",
+                      fmt::format("found {}, expected more, for heads of at most {} columns",
+                                  model.heads, kHeadDim));
+  }
   model.head_dim = read_int_or(table, "head_dim", even_share, 1, kHeadDim);
   model.ffn_hidden = read_int_or(table, "ffn_hidden",
                                  default_ffn_hidden(model.family, model.hidden), 1, kFfnHidden);

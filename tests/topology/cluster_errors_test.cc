@@ -52,10 +52,12 @@ TEST(ClusterErrors, Hosts) {
   EXPECT_EQ(complaint(one_node_with("hosts", "hosts = [\"a\"]")),
             "c.toml:2:9: nodes[0].hosts: found an array, expected a string");
   EXPECT_EQ(complaint(one_node_with("hosts", "hosts = \"a[2-1]\"")),
-            "c.toml:2:9: nodes[0].hosts: host list \"a[2-1]\": found the descending range 2-1 (at "
+            "c.toml:2:9: nodes[0].hosts: host list \"a[2-1]\": found the descending range 2-1, "
+            "expected the lower end first (at "
             "character 6)");
-  EXPECT_EQ(complaint(one_node_with("hosts", "hosts = \"a,a\"")),
-            "c.toml:2:9: nodes[0].hosts: host list \"a,a\": found a twice");
+  EXPECT_EQ(
+      complaint(one_node_with("hosts", "hosts = \"a,a\"")),
+      "c.toml:2:9: nodes[0].hosts: host list \"a,a\": found a twice, expected each host once");
   EXPECT_EQ(complaint(cpu_node_with("") + cpu_node_with("")),
             "c.toml:7:9: nodes[1].hosts: found a, which an earlier [[nodes]] has, expected each "
             "host once");
@@ -201,9 +203,9 @@ TEST(ClusterErrors, AMillionNodesAreReadAndOneMoreIsRefused) {
   const std::string tail = "device = \"cpu\"\nnics = 1\nnic_gbps = 10\n[fabric]\nkind = \"flat\"\n";
   EXPECT_EQ(parse_cluster("[[nodes]]\nhosts = \"n[1-1000000]\"\n" + tail, "c.toml").node_count(),
             1'000'000);
-  EXPECT_EQ(
-      complaint("[[nodes]]\nhosts = \"n[1-1000001]\"\n" + tail),
-      "c.toml:2:9: nodes[0].hosts: host list \"n[1-1000001]\": found more than 1000000 hosts");
+  EXPECT_EQ(complaint("[[nodes]]\nhosts = \"n[1-1000001]\"\n" + tail),
+            "c.toml:2:9: nodes[0].hosts: host list \"n[1-1000001]\": found more than 1000000 "
+            "hosts, expected no more");
   EXPECT_EQ(
       complaint(
           "[[nodes]]\nhosts = \"x\"\ndevice = \"cpu\"\n[[nodes]]\nhosts = \"n[1-1000000]\"\n" +

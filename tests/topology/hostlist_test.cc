@@ -72,26 +72,35 @@ TEST(Hostlist, SaysWhatIsWrongAndWhere) {
   EXPECT_EQ(complaint("a[x]"),
             "host list \"a[x]\": found 0 digits, expected a number of 1 to 9 (at character 3)");
   EXPECT_EQ(complaint("a[3-1]"),
-            "host list \"a[3-1]\": found the descending range 3-1 (at character 6)");
+            "host list \"a[3-1]\": found the descending range 3-1, expected the lower end first "
+            "(at character 6)");
   EXPECT_EQ(complaint("a[1-010]"),
             "host list \"a[1-010]\": found the range 1-010, whose ends are padded to different "
-            "widths (at character 8)");
+            "widths, expected equal ones (at character 8)");
   EXPECT_EQ(complaint("a[1234567890]"),
             "host list \"a[1234567890]\": found 10 digits, expected a number of 1 to 9 (at "
             "character 13)");
-  EXPECT_EQ(
-      complaint("-oProxyCommand"),
-      "host list \"-oProxyCommand\": found a host name that starts with '-' (at character 15)");
+  EXPECT_EQ(complaint("-oProxyCommand"),
+            "host list \"-oProxyCommand\": found a host name that starts with '-', expected a "
+            "letter or digit (at character 15)");
   EXPECT_EQ(complaint("root@a"),
             "host list \"root@a\": found '@', expected a comma or the end (at character 5)");
-  EXPECT_EQ(complaint("a[1-3],a2"), "host list \"a[1-3],a2\": found a2 twice");
+  // Whatever stands there, the message is a line of text.
+  EXPECT_EQ(
+      complaint(std::string_view("a\0b", 3)),
+      "host list \"a\\u0000b\": found '\\u0000', expected a comma or the end (at character 2)");
+  EXPECT_EQ(complaint("\xc3\xa4"),
+            "host list \"\xc3\xa4\": found '\xc3\xa4', expected a host name (at character 1)");
+  EXPECT_EQ(complaint("a[1-3],a2"),
+            "host list \"a[1-3],a2\": found a2 twice, expected each host once");
 }
 
 TEST(Hostlist, MoreThanAMillionHostsAreRefusedBeforeTheyAreMade) {
   for (const auto* list :
        {"a[0-999999999]", "a[1-1000000],b", "a[1-1000]b[1-1001]", "a[1-999999]b[1-999999]"}) {
-    EXPECT_EQ(complaint(list),
-              fmt::format("host list \"{}\": found more than 1000000 hosts", list));
+    EXPECT_EQ(
+        complaint(list),
+        fmt::format("host list \"{}\": found more than 1000000 hosts, expected no more", list));
   }
 }
 

@@ -29,18 +29,8 @@
 namespace trireme {
 namespace {
 
-// A value as a message shows it: one short line, whatever the file holds.
-std::string quote(std::string_view text) {
-  constexpr size_t kLongest = 60;
-  if (text.size() <= kLongest) return toml_string(text);
-  size_t end = kLongest;
-  while ((static_cast<unsigned char>(text[end]) & 0xc0) == 0x80)
-    --end;  // not inside a UTF-8 sequence
-  return toml_string(text.substr(0, end)) + "...";
-}
-
 std::string describe(const toml::node& node) {
-  if (const auto* s = node.as_string()) return quote(s->get());
+  if (const auto* s = node.as_string()) return short_toml_string(s->get());
   if (const auto* i = node.as_integer()) return fmt::format("{}", i->get());
   if (const auto* d = node.as_floating_point()) return fmt::format("{}", d->get());
   if (const auto* b = node.as_boolean()) return b->get() ? "true" : "false";

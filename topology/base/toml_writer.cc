@@ -20,6 +20,15 @@ std::string toml_string(std::string_view text) {
   return quoted + '"';
 }
 
+std::string short_toml_string(std::string_view text) {
+  constexpr size_t kLongest = 60;
+  if (text.size() <= kLongest) return toml_string(text);
+  size_t end = kLongest;
+  while (end > 0 && (static_cast<unsigned char>(text[end]) & 0xc0) == 0x80)
+    --end;  // not inside a UTF-8 sequence
+  return toml_string(text.substr(0, end)) + "...";
+}
+
 std::string toml_number(double value) {
   auto text = fmt::format("{}", value);
   // "3" would read back as an integer; "nan" and "inf" are floats as they stand.
