@@ -10,6 +10,7 @@
 #include <unordered_map>
 
 #include "planner/cost/step.h"
+#include "topology/base/check.h"
 
 namespace trireme {
 namespace {
@@ -19,12 +20,25 @@ struct HostPlace {
   size_t group = 0;
 };
 
-std::unordered_map<std::string_view, HostPlace> places_by_host(const Cluster& cluster) {
+// Of the plan's hosts; the cluster may have many more.
+std::unordered_map<std::string_view, HostPlace> places_by_host(const Plan& plan,
+                                                               const Cluster& cluster) {
   std::unordered_map<std::string_view, HostPlace> places;
+  for (const PlacedRank& placed : plan.placement) places[placed.node] = {};
+  size_t found = 0;
   int node = 0;
-  for (size_t g = 0; g < cluster.groups.size(); ++g) {
-    for (const std::string& host : cluster.groups[g].hosts) places[host] = {node++, g};
+  for (size_t g = 0; g < cluster.groups.size() && found < places.size(); ++g) {
+    for (const std::string& host : cluster.groups[g].hosts) {
+      const auto place = places.find(host);
+      if (place != places.end()) {
+        place->second = {node, g};
+        ++found;
+      }
+      ++node;
+      if (found == places.size()) break;
+    }
   }
+  TRIREME_CHECK(found == places.size());
   return places;
 }
 
@@ -56,8 +70,9 @@ std::string in_words(const std::string& cause, const Layout& layout) {
     return fmt::format("communication among {} tensor ranks", layout.tensor);
   }
   if (cause == "pipeline_idle") {
-    return fmt::format("idle time in a pipeline of {} ranks that has {} micro-batches",
-                       layout.pipeline, layout.micro_batches);
+    return fmt::format("idle time in a pipeline of {} ranks that has {} micro-batch{}",
+                       layout.pipeline, layout.micro_batches,
+                       layout.micro_batches == 1 ? "" : "es");
   }
   if (cause == "data_reduction") {
     return fmt::format("the sum of gradients over {} replicas that no backward hides", layout.data);
@@ -109,7 +124,7 @@ Busiest busiest_rank(const Plan& plan) {
 }  // namespace
 
 std::vector<AxisSpan> axis_spans(const Plan& plan, const Cluster& cluster) {
-  const auto places = places_by_host(cluster);
+  const auto places = places_by_host(plan, cluster);
   std::vector<int> nodes;
   for (const PlacedRank& placed : plan.placement) nodes.push_back(places.at(placed.node).node);
   const int leaf = cluster.fabric.kind == FabricKind::tree ? cluster.fabric.leaf_nodes : 0;
@@ -120,7 +135,7 @@ std::vector<AxisSpan> axis_spans(const Plan& plan, const Cluster& cluster) {
 }
 
 std::vector<RankMemory> memory_by_rank(const Plan& plan, const Cluster& cluster) {
-  const auto places = places_by_host(cluster);
+  const auto places = places_by_host(plan, cluster);
   std::map<size_t, std::vector<MemoryParts>> by_group;  // what all ranks need on this kind of node
   std::vector<RankMemory> ranks;
   const auto block = static_cast<size_t>(plan.layout.tensor * plan.layout.data);
@@ -154,7 +169,7 @@ std::string bottleneck(const Plan& plan) {
 }
 
 double cost_per_million_tokens(const Plan& plan, const Cluster& cluster) {
-  const auto places = places_by_host(cluster);
+  const auto places = places_by_host(plan, cluster);
   double per_hour = 0;
   for (const PlacedRank& placed : plan.placement) {
     const double price = cluster.groups[places.at(placed.node).group].price_per_device_hour;

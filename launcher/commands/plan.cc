@@ -77,12 +77,16 @@ void run_plan(const PlanCommand& command, const Job& job, const Cluster& cluster
   const PlanResult result =
       find_plan(job, cluster, planning_options(command.top, command.rejected));
   const bool colour = stdout_takes_colour();
-  std::string text = result_table(result, cluster, colour);
-  Json json = result_json(result, cluster);
+  std::string text = command.json ? "" : result_table(result, cluster, colour);
+  Json json = command.json ? result_json(result, cluster) : Json();
   for (size_t i = 0; i < questions.size(); ++i) {
+    const std::string& asked = command.explain[i];
     const Explanation answer = explain(job, cluster, result, questions[i]);
-    json["explanations"].push_back(explanation_json(command.explain[i], answer));
-    text += explanation_table(command.explain[i], answer, result.plan, colour);
+    if (command.json) {
+      json["explanations"].push_back(explanation_json(asked, answer));
+    } else {
+      text += explanation_table(asked, answer, result.plan, colour);
+    }
   }
   print(command, json, text);
   if (!command.output.empty()) {
