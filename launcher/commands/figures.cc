@@ -25,7 +25,8 @@ std::string paint(int colour, const std::string& text) {
 std::string duration(double seconds) {
   if (seconds >= 1) return fmt::format("{:.3g} s", seconds);
   if (seconds >= 1e-3) return fmt::format("{:.3g} ms", seconds * 1e3);
-  return fmt::format("{:.3g} us", seconds * 1e6);
+  constexpr double kNoise = 1e-10;  // below it a time is what rounding left
+  return fmt::format("{:.3g} us", seconds < kNoise ? 0 : seconds * 1e6);
 }
 
 std::string signed_duration(double seconds) {
