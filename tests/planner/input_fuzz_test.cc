@@ -196,6 +196,16 @@ TEST(InputFuzz, JobFilesAreReadOrRefusedWithAReason) {
   });
 }
 
+// Found by a long run: the parser's own words had the line end in them that it met.
+TEST(InputFuzz, AValueThatEndsTooSoonIsToldInOneLine) {
+  try {
+    parse_job("a = in\n", "j.toml", "/");
+    FAIL();
+  } catch (const Error& error) {
+    expect_helpful(error, "j.toml");
+  }
+}
+
 // Sizes for which the search of one plan takes milliseconds.
 bool is_small(const Job& job, const Cluster& cluster) {
   return job.model.layers <= 64 && job.training.global_batch <= 1024 &&

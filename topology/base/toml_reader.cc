@@ -44,6 +44,14 @@ std::string position(const std::string& file, const toml::source_region& where) 
   return fmt::format("{}:{}:{}", file, where.begin.line, where.begin.column);
 }
 
+// The parser quotes what it saw as it stands, line ends included.
+std::string one_line(std::string_view text) {
+  std::string line(text);
+  std::replace_if(
+      line.begin(), line.end(), [](char c) { return static_cast<unsigned char>(c) < 0x20; }, ' ');
+  return line;
+}
+
 std::string lower_case(std::string_view text) {
   std::string lower(text);
   for (char& c : lower) c = static_cast<char>(std::tolower(static_cast<unsigned char>(c)));
@@ -323,7 +331,8 @@ TomlFile TomlFile::parse(std::string_view text, const std::string& name) {
     return TomlFile(std::make_unique<toml::table>(toml::parse(text, name)), name);
   } catch (const toml::parse_error& e) {
     throw Error(ErrorKind::bad_input,
-                fmt::format("{}: not valid TOML: {}", position(name, e.source()), e.description()));
+                fmt::format("{}: not valid TOML: {}", position(name, e.source()),
+                            one_line(e.description())));
   }
 }
 
