@@ -6,6 +6,7 @@
 #include "launcher/commands/agent.h"
 #include "launcher/commands/estimate.h"
 #include "launcher/commands/plan.h"
+#include "launcher/commands/profile.h"
 #include "launcher/commands/run.h"
 #include "launcher/commands/schedule.h"
 #include "launcher/commands/show.h"
@@ -36,6 +37,7 @@ int run(int argc, char** argv) {
   trireme::add_show_command(app, exit_status);
   trireme::add_schedule_command(app, exit_status);
   trireme::add_run_command(app, exit_status);
+  trireme::add_profile_command(app, exit_status);
   trireme::add_agent_command(app, exit_status);
   add_missing_commands(app);
   try {

@@ -50,7 +50,9 @@ class Search {
   Search(const Job& job, const Cluster& cluster, const PlanOptions& options)
       : job_(job), cluster_(cluster), options_(options) {
     models_.reserve(cluster.groups.size());
-    for (size_t g = 0; g < cluster.groups.size(); ++g) models_.emplace_back(job, cluster, g);
+    for (size_t g = 0; g < cluster.groups.size(); ++g) {
+      models_.emplace_back(job, cluster, g, options.profile.get());
+    }
   }
 
   std::variant<PlanResult, NoPlan> run() {
@@ -223,6 +225,7 @@ class Search {
   }
 
   void add_notes(size_t group) {
+    if (options_.profile) result_.notes.push_back(models_[group].basis(result_.plan.layout));
     const int used = result_.plan.layout.ranks(), there = models_[group].device_count();
     if (used < there) {
       result_.notes.push_back(fmt::format(

@@ -2,6 +2,7 @@
 
 #include <cstdint>
 #include <functional>
+#include <memory>
 #include <optional>
 #include <string>
 #include <variant>
@@ -9,6 +10,7 @@
 
 #include "planner/cost/memory.h"
 #include "planner/plan/plan.h"
+#include "planner/profile/profile.h"
 #include "topology/cluster.h"
 
 namespace trireme {
@@ -20,6 +22,9 @@ struct PlanOptions {
   // Seconds since some moment, for reporting how long the search took; the planner has no clock of
   // its own.
   std::function<double()> clock = {};
+  // Measured figures for CPU nodes, which replace analytic ones where it has them. Must be of the
+  // job's model.
+  std::shared_ptr<const Profile> profile = {};
 };
 
 // A layout that cannot be, or is not worth a look, and why. `layout` is as far as it was fixed when

@@ -5,6 +5,7 @@
 #include <cerrno>
 #include <chrono>
 #include <cstring>
+#include <filesystem>
 #include <fstream>
 #include <thread>
 
@@ -21,6 +22,12 @@ void add_planning_options(CLI::App& command, PlanningInput& input) {
           "fix one choice, as in tensor=8: tensor, pipeline, data, chunks, schedule, micro_batch,\n"
           "sequence_parallel, recompute (none, selective, full), optimizer_sharding (0, 1)")
       ->allow_extra_args(false);
+  add_profile_option(command, input);
+}
+
+void add_profile_option(CLI::App& command, PlanningInput& input) {
+  command.add_option("--profile", input.profile,
+                     "measured times of this job on CPU ranks, from `trireme profile`");
 }
 
 Job load_job(const std::string& path, const std::vector<std::string>& pins) {
@@ -40,8 +47,14 @@ Cluster load_cluster(const std::string& path, const std::vector<std::string>& ch
   return cluster;
 }
 
-PlanOptions planning_options(int top, bool keep_rejections) {
+PlanOptions planning_options(const PlanningInput& input, const Job& job, int top,
+                             bool keep_rejections) {
   PlanOptions options;
+  if (!input.profile.empty()) {
+    const auto profile = std::make_shared<Profile>(read_profile(input.profile));
+    check_profile(*profile, job);
+    options.profile = profile;
+  }
   options.top = top;
   options.keep_rejections = keep_rejections;
   options.clock = [] {
@@ -54,7 +67,17 @@ PlanOptions planning_options(int top, bool keep_rejections) {
 PlanResult plan_job(const PlanningInput& input, int top, bool keep_rejections) {
   const Job job = load_job(input.job, input.pins);
   const Cluster cluster = load_cluster(input.cluster);
-  return find_plan(job, cluster, planning_options(top, keep_rejections));
+  return find_plan(job, cluster, planning_options(input, job, top, keep_rejections));
+}
+
+void write_run_directory(const RunDirectory& directory, const Plan& plan) {
+  for (const std::string& part : {directory.logs(), directory.checkpoints(), directory.trace()}) {
+    std::error_code error;
+    std::filesystem::create_directories(part, error);
+    if (error) throw Error(ErrorKind::failed, fmt::format("{}: {}", part, error.message()));
+  }
+  write_text_file(directory.plan(), to_toml(plan));
+  write_text_file(directory.job(), to_toml(plan.job));
 }
 
 void write_text_file(const std::string& path, const std::string& text) {

@@ -5,6 +5,7 @@
 #include <vector>
 
 #include "planner/plan/job.h"
+#include "planner/plan/run_directory.h"
 #include "planner/search.h"
 #include "topology/cluster.h"
 
@@ -15,7 +16,8 @@ struct PlanningInput {
   std::string job;
   std::string cluster;
   std::vector<std::string>
-      pins;  // "key=value", later ones win over earlier ones and over the job file
+      pins;             // "key=value", later ones win over earlier ones and over the job file
+  std::string profile;  // a file of `trireme profile`; empty: none
 };
 
 void add_planning_options(CLI::App& command, PlanningInput& input);
@@ -26,11 +28,18 @@ Job load_job(const std::string& path, const std::vector<std::string>& pins);
 // here. `changes` as in topology/cluster.h.
 Cluster load_cluster(const std::string& path, const std::vector<std::string>& changes = {});
 
-// With a clock for the search's own time.
-PlanOptions planning_options(int top, bool keep_rejections);
+void add_profile_option(CLI::App& command, PlanningInput& input);
+
+// With a clock for the search's own time, and the profile that `input` names, if any, which must be
+// of `job`'s model.
+PlanOptions planning_options(const PlanningInput& input, const Job& job, int top,
+                             bool keep_rejections);
 
 // Reads both files and searches.
 PlanResult plan_job(const PlanningInput& input, int top, bool keep_rejections);
+
+// Makes the directory, its folders, and the plan and job in it. Throws Error(failed).
+void write_run_directory(const RunDirectory& directory, const Plan& plan);
 
 // Throws Error(failed) when the file cannot be written.
 void write_text_file(const std::string& path, const std::string& text);

@@ -26,7 +26,8 @@ void add_estimate_command(CLI::App& app, int& exit_status) {
   sub->callback([command, &exit_status] {
     const Job job = load_job(command->input.job, command->input.pins);
     const Cluster cluster = load_cluster(command->input.cluster);
-    const PlanResult result = find_plan(job, cluster, planning_options(1, false));
+    const PlanResult result =
+        find_plan(job, cluster, planning_options(command->input, job, 1, false));
     fmt::print("{}", command->json ? result_json(result, cluster).dump(2) + "\n"
                                    : result_table(result, cluster, stdout_takes_colour()));
     exit_status = 0;

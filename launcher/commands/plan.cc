@@ -75,7 +75,7 @@ void run_plan(const PlanCommand& command, const Job& job, const Cluster& cluster
   std::vector<Pins> questions;
   for (const std::string& asked : command.explain) questions.push_back(pins_to_explain(job, asked));
   const PlanResult result =
-      find_plan(job, cluster, planning_options(command.top, command.rejected));
+      find_plan(job, cluster, planning_options(command.input, job, command.top, command.rejected));
   const bool colour = stdout_takes_colour();
   std::string text = command.json ? "" : result_table(result, cluster, colour);
   Json json = command.json ? result_json(result, cluster) : Json();

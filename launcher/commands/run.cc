@@ -60,11 +60,12 @@ Plan obtain_plan(const RunOptions& options) {
   const PlanningInput& input = options.input;
   const std::string text = read_text_file(input.job);
   if (is_plan_file(text)) {
-    if (!input.cluster.empty() || !input.pins.empty()) {
-      throw Error(ErrorKind::bad_input,
-                  fmt::format("{} is a plan, which has its cluster and layout: --cluster and --pin "
-                              "are for jobs",
-                              input.job));
+    if (!input.cluster.empty() || !input.pins.empty() || !input.profile.empty()) {
+      throw Error(
+          ErrorKind::bad_input,
+          fmt::format("{} is a plan, which has its cluster and layout: --cluster, --pin and "
+                      "--profile are for jobs",
+                      input.job));
     }
     return parse_plan(text, input.job);
   }
@@ -109,14 +110,7 @@ RunDirectory make_run_directory(const RunOptions& options, const Plan& plan) {
         ErrorKind::bad_input,
         fmt::format("--run-dir {}: found files in it, expected a new or empty directory", name));
   }
-  for (const std::string& part : {directory.logs(), directory.checkpoints(), directory.trace()}) {
-    fs::create_directories(part, error);
-    if (error) {
-      throw Error(ErrorKind::failed, fmt::format("{}: {}", part, error.message()));
-    }
-  }
-  write_text_file(directory.plan(), to_toml(plan));
-  write_text_file(directory.job(), to_toml(plan.job));
+  write_run_directory(directory, plan);
   if (options.target.emulated()) {
     write_text_file(directory.rehearsal(), to_toml(rehearsal_of(options.rehearsal)));
   }
@@ -190,6 +184,7 @@ void add_run_command(CLI::App& app, int& exit_status) {
       ->add_option("--pin", options->input.pins,
                    "fix one choice of the layout, as key=value; may be repeated")
       ->allow_extra_args(false);
+  add_profile_option(*command, options->input);
   command->add_option("--on", options->target.on, "where the ranks run: local")
       ->capture_default_str();
   command

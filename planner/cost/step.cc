@@ -54,14 +54,31 @@ StageCost seconds_of(const DeviceSpeed& speed, const PartKernels& kernels) {
           speed.seconds(kernels.weight)};
 }
 
+// What the predicted ops of a pipeline rank take for one micro-batch.
+double predicted_work(const Prediction& prediction, const std::vector<Stage>& stages, int rank) {
+  double seconds = 0;
+  for (size_t s = 0; s < stages.size(); ++s) {
+    if (stages[s].pipeline_rank != rank) continue;
+    const StagePrediction& stage = prediction.stages[s];
+    seconds += stage.forward_seconds + stage.input_seconds + stage.weight_seconds;
+  }
+  return seconds;
+}
+
 }  // namespace
 
 StageCost PartSeconds::total() const {
   return plus(compute, communication);
 }
 
-StepModel::StepModel(const Job& job, const Cluster& cluster, size_t group)
-    : job_(job), group_(cluster.groups[group]), links_(cluster, group) {}
+StepModel::StepModel(const Job& job, const Cluster& cluster, size_t group, const Profile* profile)
+    : job_(job), group_(cluster.groups[group]), links_(cluster, group) {
+  if (profile != nullptr && group_.device.is_cpu()) measured_.emplace(*profile, group_);
+}
+
+std::string StepModel::basis(const Layout& layout) const {
+  return measured_ ? measured_->basis(layout) : "the profile is for CPU nodes and was not used";
+}
 
 int StepModel::device_count() const {
   return static_cast<int>(group_.hosts.size()) * group_.devices;
@@ -103,10 +120,16 @@ const ModelSeconds& StepModel::model_seconds(const Layout& layout) {
                       layout.sequence_parallel, layout.recompute);
   if (const auto known = seconds_.find(key); known != seconds_.end()) return known->second;
 
+  ModelSeconds result;
+  if (const auto parts = measured_ ? measured_->parts(layout) : std::nullopt) {
+    result.layer.compute = parts->layer;
+    result.embedding.compute = parts->embedding;
+    result.head.compute = parts->head;
+    return seconds_.emplace(key, result).first->second;
+  }
   const Model& model = job_.model;
   const WorkShape shape = shape_of(layout);
   const DeviceSpeed speed = speed_of(layout);
-  ModelSeconds result;
   result.layer.compute = seconds_of(speed, layer_kernels(model, shape));
   result.embedding.compute = seconds_of(speed, embedding_kernels(model, shape));
   result.head.compute = seconds_of(speed, head_kernels(model, shape));
@@ -149,7 +172,9 @@ Costs StepModel::costs(const Layout& layout, const std::vector<Stage>& stages) {
   Costs costs;
   costs.stages.clear();
   for (const Stage& stage : stages) costs.stages.push_back(stage_cost(model, stage, total_of));
-  if (layout.pipeline > 1) {
+  if (layout.pipeline > 1 && measured(layout)) {
+    measured_->add_messages(layout, stages, costs);
+  } else if (layout.pipeline > 1) {
     costs.hop = message_seconds(message_bytes(layout), paths(layout).pipeline);
   }
   return costs;
@@ -165,7 +190,9 @@ double StepModel::quick_bound(const Layout& layout) {
   const double work = job_.model.layers * work_of(layout, model.layer.total()) +
                       work_of(layout, model.embedding.total()) +
                       work_of(layout, model.head.total());
-  return layout.micro_batches * work / layout.pipeline;
+  const double average = layout.micro_batches * work / layout.pipeline;
+  if (!measured(layout)) return average;
+  return std::max(average, measured_->average_bound(layout, average));
 }
 
 double StepModel::cut_bound(const Layout& layout, const std::vector<Stage>& stages) {
@@ -187,7 +214,8 @@ double StepModel::cut_bound(const Layout& layout, const std::vector<Stage>& stag
   }
   const double pipeline = schedule_bound(layout.schedule, layout.pipeline, layout.chunks,
                                          layout.micro_batches, step_costs);
-  return std::max(pipeline, last_reduction) + optimizer_seconds(layout, stages);
+  const double shared = measured(layout) ? measured_->work_bound(layout, work) : 0;
+  return std::max({pipeline, last_reduction, shared}) + optimizer_seconds(layout, stages);
 }
 
 double StepModel::gradient_bytes() const {
@@ -201,6 +229,7 @@ double StepModel::gradient_bytes() const {
 std::vector<double> StepModel::reduction_seconds(const Layout& layout,
                                                  const std::vector<Stage>& stages) {
   std::vector<double> seconds = stage_parameters(job_.model, layout, stages);
+  if (measured(layout)) return std::vector<double>(seconds.size(), 0);  // part of the step's end
   const Path path = layout.data > 1 ? paths(layout).data : Path{};
   const double weight = job_.training.dtype == Dtype::fp32 ? 4 : 2;
   const double bytes =
@@ -211,13 +240,20 @@ std::vector<double> StepModel::reduction_seconds(const Layout& layout,
   return seconds;
 }
 
-double StepModel::optimizer_seconds(const Layout& layout, const std::vector<Stage>& stages) const {
-  if (!trains(layout)) return 0;
+std::vector<double> StepModel::parameters_by_rank(const Layout& layout,
+                                                  const std::vector<Stage>& stages) const {
   const std::vector<double> parameters = stage_parameters(job_.model, layout, stages);
   std::vector<double> of_rank(static_cast<size_t>(layout.pipeline), 0);
   for (size_t s = 0; s < stages.size(); ++s) {
     of_rank[static_cast<size_t>(stages[s].pipeline_rank)] += parameters[s];
   }
+  return of_rank;
+}
+
+double StepModel::optimizer_seconds(const Layout& layout, const std::vector<Stage>& stages) const {
+  if (!trains(layout)) return 0;
+  const std::vector<double> of_rank = parameters_by_rank(layout, stages);
+  if (measured(layout)) return measured_->end(layout, of_rank).total();
   // The norm reads the gradient and clipping reads and writes it (12 bytes); Adam reads weight,
   // gradient and two moments and writes three of them (28); bf16 weights are written (2).
   const double bytes = job_.training.dtype == Dtype::fp32 ? 40 : 42;
@@ -323,9 +359,32 @@ double StepModel::average_resident(const Layout& layout) const {
   return (all.parameters + all.gradients + all.optimizer) / layout.pipeline;
 }
 
-void StepModel::add_stages(const Layout& layout, const std::vector<Stage>& stages,
-                           Prediction& prediction) {
-  const Costs seconds = costs(layout, stages);
+// The costs with what each op takes while others run on the same cores.
+Costs StepModel::shared_costs(const Layout& layout, const std::vector<Stage>& stages,
+                              const Schedule& schedule) {
+  Costs costs = this->costs(layout, stages);
+  if (!measured(layout)) return costs;
+  const auto seconds = shared_op_seconds(schedule, costs, measured_->shared_cores(layout));
+  std::vector<double> alone(stages.size(), 0), shared(stages.size(), 0);
+  for (size_t rank = 0; rank < schedule.ranks.size(); ++rank) {
+    for (size_t i = 0; i < schedule.ranks[rank].size(); ++i) {
+      const Op& op = schedule.ranks[rank][i];
+      alone[static_cast<size_t>(op.stage)] += costs.of_stage(op.stage).of(op.kind);
+      shared[static_cast<size_t>(op.stage)] += seconds[rank][i];
+    }
+  }
+  costs.op_time = [seconds](int rank, size_t position) {
+    return seconds[static_cast<size_t>(rank)][position];
+  };
+  // On average, for who does not ask op by op.
+  for (size_t s = 0; s < stages.size(); ++s) {
+    if (alone[s] > 0) costs.stages[s] = times(shared[s] / alone[s], costs.stages[s]);
+  }
+  return costs;
+}
+
+void StepModel::add_stages(const Costs& seconds, const Layout& layout,
+                           const std::vector<Stage>& stages, Prediction& prediction) {
   const std::vector<double> bytes = activation_bytes(layout, stages);
   for (size_t s = 0; s < stages.size(); ++s) {
     const StageCost& cost = seconds.of_stage(static_cast<int>(s));
@@ -362,30 +421,38 @@ void StepModel::add_breakdown(const Layout& layout, const std::vector<Stage>& st
         plus(communication_by_rank[rank], stage_cost(model, stage, communication_of));
   }
   double most = -1, forward = 0, backward = 0, tensor = 0;
+  int busiest = 0;
   for (size_t rank = 0; rank < ranks; ++rank) {
     const StageCost& compute = compute_by_rank[rank];
     const StageCost& communication = communication_by_rank[rank];
     const double busy = work_of(layout, compute) + work_of(layout, communication);
     if (busy <= most) continue;
     most = busy;
+    busiest = static_cast<int>(rank);
     forward = layout.micro_batches * compute.forward;
     backward = trains(layout) ? layout.micro_batches * compute.backward() : 0;
     tensor = layout.micro_batches * work_of(layout, communication);
   }
-  prediction.breakdown = {{"forward", forward},
-                          {"backward", backward},
-                          {"tensor_communication", tensor},
-                          {"pipeline_idle", std::max(0.0, makespan - layout.micro_batches * most)}};
+  double idle = makespan - layout.micro_batches * most;
+  prediction.breakdown = {
+      {"forward", forward}, {"backward", backward}, {"tensor_communication", tensor}};
+  if (measured(layout)) {
+    const double shared =
+        layout.micro_batches * (predicted_work(prediction, stages, busiest) - most);
+    prediction.breakdown.emplace_back("shared_cores", shared);
+    idle -= shared;
+  }
+  prediction.breakdown.emplace_back("pipeline_idle", std::max(0.0, idle));
 }
 
 Prediction StepModel::predict(const Layout& layout, const std::vector<Stage>& stages,
                               const Schedule& schedule) {
-  Costs step_costs = costs(layout, stages);
-  step_costs.memory.clear();
+  Costs seconds = shared_costs(layout, stages, schedule);
+  seconds.memory.clear();
   for (const double bytes : activation_bytes(layout, stages)) {
-    step_costs.memory.push_back({bytes, bytes});
+    seconds.memory.push_back({bytes, bytes});
   }
-  const Simulation simulation = simulate(schedule, step_costs);
+  const Simulation simulation = simulate(schedule, seconds);
   const std::vector<double> ends = reductions_end(layout, stages, simulation);
   const double reduced = std::max(simulation.makespan, *std::max_element(ends.begin(), ends.end()));
   const double tied = tied_reduction_seconds(layout);
@@ -408,11 +475,15 @@ Prediction StepModel::predict(const Layout& layout, const std::vector<Stage>& st
   }
   prediction.peak_seconds_per_pipeline_rank = peak_times(simulation);
   prediction.traffic = traffic(layout, stages);
-  add_stages(layout, stages, prediction);
+  add_stages(seconds, layout, stages, prediction);
   add_breakdown(layout, stages, simulation.makespan, prediction);
-  prediction.breakdown.emplace_back("data_reduction", reduced - simulation.makespan);
+  const double exchange =
+      measured(layout) && trains(layout)
+          ? measured_->end(layout, parameters_by_rank(layout, stages)).exchange
+          : 0;
+  prediction.breakdown.emplace_back("data_reduction", reduced - simulation.makespan + exchange);
   prediction.breakdown.emplace_back("tied_embeddings", agreed - reduced);
-  prediction.breakdown.emplace_back("optimizer", optimizer);
+  prediction.breakdown.emplace_back("optimizer", optimizer - exchange);
   return prediction;
 }
 

@@ -1,6 +1,8 @@
 #pragma once
 
 #include <map>
+#include <optional>
+#include <string>
 #include <tuple>
 #include <vector>
 
@@ -9,6 +11,7 @@
 #include "planner/cost/memory.h"
 #include "planner/layer_cut.h"
 #include "planner/plan/plan.h"
+#include "planner/profile/measured_step.h"
 #include "planner/simulator.h"
 
 namespace trireme {
@@ -25,16 +28,21 @@ struct ModelSeconds {
 };
 
 // The analytic model of a training step of one job on one node group: from a layout to seconds and
-// bytes. Figures come from the cluster file and the kernel counts, nothing is measured. Keeps
-// references to job and cluster, which must outlive it; remembers what it computed, so one instance
-// serves one thread.
+// bytes. Figures come from the cluster file and the kernel counts; on CPU nodes those of a profile
+// take their place where it has them, and ranks that share cores slow each other down as they run.
+// Keeps references to job and cluster, which must outlive it; remembers what it computed, so one
+// instance serves one thread.
 class StepModel {
  public:
-  StepModel(const Job& job, const Cluster& cluster, size_t group);
+  // `profile` may be null; it must be of the job's model (check_profile).
+  StepModel(const Job& job, const Cluster& cluster, size_t group, const Profile* profile = nullptr);
 
   const Job& job() const { return job_; }
   const NodeGroup& nodes() const { return group_; }
   int device_count() const;
+
+  // What figures the prediction of a layout rests on where there is a profile, in a sentence.
+  std::string basis(const Layout& layout) const;
 
   // Lower bounds of the step time of any cut and schedule of this layout, and of any schedule on
   // this cut.
@@ -67,12 +75,16 @@ class StepModel {
 
   WorkShape shape_of(const Layout& layout) const;
   DeviceSpeed speed_of(const Layout& layout) const;
+  // Whether this layout's figures are those of the profile.
+  bool measured(const Layout& layout) const { return measured_ && measured_->parts(layout); }
   const ModelSeconds& model_seconds(const Layout& layout);
   const LayoutPaths& paths(const Layout& layout);
   StageCost exposed_communication(double once, Recompute recompute, const StageCost& compute) const;
   double gradient_bytes() const;
   double hidden_reduction(const Layout& layout, const Stage& stage, double seconds);
   std::vector<double> reduction_seconds(const Layout& layout, const std::vector<Stage>& stages);
+  std::vector<double> parameters_by_rank(const Layout& layout,
+                                         const std::vector<Stage>& stages) const;
   double optimizer_seconds(const Layout& layout, const std::vector<Stage>& stages) const;
   std::vector<double> reductions_end(const Layout& layout, const std::vector<Stage>& stages,
                                      const Simulation& simulation);
@@ -81,13 +93,17 @@ class StepModel {
   std::vector<AxisTraffic> traffic(const Layout& layout, const std::vector<Stage>& stages);
   std::vector<double> activation_bytes(const Layout& layout,
                                        const std::vector<Stage>& stages) const;
-  void add_stages(const Layout& layout, const std::vector<Stage>& stages, Prediction& prediction);
+  Costs shared_costs(const Layout& layout, const std::vector<Stage>& stages,
+                     const Schedule& schedule);
+  void add_stages(const Costs& seconds, const Layout& layout, const std::vector<Stage>& stages,
+                  Prediction& prediction);
   void add_breakdown(const Layout& layout, const std::vector<Stage>& stages, double makespan,
                      Prediction& prediction);
 
   const Job& job_;
   const NodeGroup& group_;
   Links links_;
+  std::optional<MeasuredStep> measured_;
   std::map<std::tuple<int, int, int, bool, Recompute>, ModelSeconds>
       seconds_;  // tensor, micro-batch, busy slots, sequence parallel, recompute
   std::map<std::tuple<int, int, int, int>, LayoutPaths>

@@ -141,11 +141,11 @@ void Interpreter::execute(const Op& op, Activation input, const MicroBatchTokens
   note(op, StatusPage::Doing::op, -1);
   std::optional<int> version;
   if (setup_.plan->schedule.asynchronous) version = setup_.stages[chunk_of(op.stage)]->version(m);
-  const double begin = Trace::now();
+  const double begin = Trace::now(), cpu = Trace::processor_time();
   Activation output = compute(op, input, tokens);
   input.reset();
   device_.synchronize();
-  trace_.add_op(planned(op), version, begin, Trace::now());
+  trace_.add_op(planned(op), version, begin, Trace::now(), Trace::processor_time() - cpu);
   if (output != nullptr) {
     const bool gradient = op.kind != OpKind::forward;
     const int to_stage = gradient ? op.stage - 1 : op.stage + 1;

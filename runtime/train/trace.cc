@@ -3,6 +3,7 @@
 #include <fmt/format.h>
 #include <chrono>
 #include <cstdio>
+#include <ctime>
 
 #include "topology/base/error.h"
 
@@ -35,6 +36,12 @@ double Trace::now() {
   return std::chrono::duration<double>(std::chrono::steady_clock::now().time_since_epoch()).count();
 }
 
+double Trace::processor_time() {
+  timespec time{};
+  clock_gettime(CLOCK_PROCESS_CPUTIME_ID, &time);
+  return static_cast<double>(time.tv_sec) + 1e-9 * static_cast<double>(time.tv_nsec);
+}
+
 Trace::Trace(std::string path, int rank, const std::string& rank_name)
     : path_(std::move(path)), rank_(rank) {
   if (path_.empty()) return;
@@ -51,13 +58,13 @@ void Trace::begin_step(int step) {
   last_end_ = 0;
 }
 
-void Trace::add_op(const Op& op, std::optional<int> version, double begin, double end) {
+void Trace::add_op(const Op& op, std::optional<int> version, double begin, double end, double cpu) {
   if (!any_) first_begin_ = begin;
   any_ = true;
   busy_ += end - begin;
   last_end_ = end;
-  auto arguments = fmt::format(R"(,"kind":"{}","stage":{},"micro_batch":{})", letter_of(op.kind),
-                               op.stage, op.micro_batch);
+  auto arguments = fmt::format(R"(,"kind":"{}","stage":{},"micro_batch":{},"cpu_us":{:.3f})",
+                               letter_of(op.kind), op.stage, op.micro_batch, cpu * 1e6);
   if (version) arguments += fmt::format(R"(,"version":{})", *version);
   append(to_string(op), "op", begin, end, arguments);
 }

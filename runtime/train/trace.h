@@ -17,6 +17,8 @@ class Trace {
   enum class Kind { op, pair, send, receive, reduce, optimizer, checkpoint };
 
   static double now();
+  // Processor time of this process so far, in seconds.
+  static double processor_time();
 
   // Writes to `path`; the file is a JSON array of Chrome trace events, readable at any time up to
   // the last whole step. `process` and `thread` are how the viewer groups and names the rank.
@@ -24,7 +26,8 @@ class Trace {
 
   void begin_step(int step);
   // `version`: how many updates the op's weights had seen, where that differs from op to op.
-  void add_op(const Op& op, std::optional<int> version, double begin, double end);
+  // `cpu`: seconds of processor time that all threads of this rank spent meanwhile.
+  void add_op(const Op& op, std::optional<int> version, double begin, double end, double cpu);
   void add(Kind kind, const std::string& name, double begin, double end);
   // The most bytes of device memory this rank has held so far, as a counter.
   void add_peak(size_t bytes);

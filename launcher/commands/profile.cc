@@ -1,0 +1,254 @@
+#include "launcher/commands/profile.h"
+
+#include <fmt/format.h>
+#include <unistd.h>
+
+#include <csignal>
+#include <cstdlib>
+#include <filesystem>
+#include <map>
+#include <memory>
+#include <nlohmann/json.hpp>
+
+#include "launcher/clock.h"
+#include "launcher/commands/common.h"
+#include "launcher/controller.h"
+#include "launcher/preflight.h"
+#include "launcher/process.h"
+#include "launcher/progress.h"
+#include "planner/profile/series.h"
+#include "planner/profile/trace_sample.h"
+#include "topology/base/error.h"
+
+namespace trireme {
+namespace {
+
+namespace fs = std::filesystem;
+
+struct ProfileCommand {
+  PlanningInput input;
+  std::string output;
+  bool json = false;
+};
+
+// A directory that goes with its owner.
+class ScratchDirectory {
+ public:
+  ScratchDirectory() {
+    std::string name = (fs::temp_directory_path() / "trireme-profile-XXXXXX").string();
+    if (mkdtemp(name.data()) == nullptr) {
+      throw Error(ErrorKind::failed, fmt::format("{}: cannot be made", name));
+    }
+    path_ = name;
+  }
+  ~ScratchDirectory() {
+    std::error_code ignored;
+    fs::remove_all(path_, ignored);
+  }
+  ScratchDirectory(const ScratchDirectory&) = delete;
+  ScratchDirectory& operator=(const ScratchDirectory&) = delete;
+  const std::string& path() const { return path_; }
+
+ private:
+  std::string path_;
+};
+
+// Between runs, when no controller listens to signals.
+volatile std::sig_atomic_t stop_signal = 0;
+
+void listen_for_stop() {
+  for (const int signal : {SIGINT, SIGTERM}) {
+    std::signal(signal, [](int number) { stop_signal = number; });
+  }
+}
+
+class StepTimes : public RunObserver {
+ public:
+  void say(const std::string& /*text*/) override {}
+  void step(const nlohmann::json& metrics) override {
+    seconds_[metrics.at("step")] = metrics.at("step_seconds");
+  }
+  const std::map<int, double>& seconds() const { return seconds_; }
+
+ private:
+  std::map<int, double> seconds_;
+};
+
+struct MeasuredRun {
+  Plan plan;
+  RunDirectory directory;
+  std::map<int, double> step_seconds;
+};
+
+// Stopped by a signal: what was started is gone.
+struct Stopped {
+  int exit_code = 0;
+};
+
+class Profiler {
+ public:
+  Profiler(const Job& job, const Cluster& cluster) : job_(job), cluster_(cluster) {
+    cluster_.groups.resize(1);
+  }
+
+  Profile make() {
+    const NodeGroup& nodes = cluster_.groups.front();
+    const ProfileSeries series = profile_series(job_, nodes);
+    total_ = series.ops.size() + series.messages.size();
+    Profile profile;
+    profile.model = job_.model;
+    profile.dtype = job_.training.dtype;
+    profile.reduction = job_.training.reduction;
+    profile.cores = nodes.cores > 0 ? nodes.cores : nodes.devices;
+    std::vector<RunSample> samples;
+    for (const ProfileRun& run : series.ops) {
+      const MeasuredRun done = measure(run);
+      samples.push_back(run_sample(done.directory, done.plan, done.step_seconds));
+      samples.back().threads = run.threads;
+      samples.back().cores = std::min<double>(samples.back().cores, profile.cores);
+      fs::remove_all(done.directory.root);
+    }
+    std::vector<MessageSample> messages;
+    for (const ProfileRun& run : series.messages) {
+      const MeasuredRun done = measure(run);
+      messages.push_back(message_sample(done.directory, done.plan));
+      fs::remove_all(done.directory.root);
+    }
+    profile.measured = fit_parts(samples, head_share(job_, nodes));
+    profile.end = fit_step_end(samples, profile.cores);
+    profile.message = fit_message(messages);
+    return profile;
+  }
+
+ private:
+  MeasuredRun measure(const ProfileRun& run) {
+    const Layout shape{.tensor = *run.job.pins.tensor,
+                       .pipeline = *run.job.pins.pipeline,
+                       .data = *run.job.pins.data};
+    fmt::print(stderr,
+               "run {} of {}: {} layers, tensor {} x pipeline {} x data {}, micro-batch {}\n",
+               ++number_, total_, run.job.model.layers, shape.tensor, shape.pipeline, shape.data,
+               *run.job.pins.micro_batch);
+    PlanOptions options;
+    options.top = 1;
+    MeasuredRun done{find_plan(run.job, cluster_, options).plan,
+                     {fmt::format("{}/{}", scratch_.path(), number_)},
+                     {}};
+    check_runnable(done.plan);
+    write_run_directory(done.directory, done.plan);
+    StepTimes times;
+    const auto starter = make_local_starter(program_path());
+    if (stop_signal != 0) throw Stopped{128 + stop_signal};
+    const RunOutcome outcome =
+        Controller(controller_setup(done.plan, done.directory.root, ""), *starter, times).run();
+    listen_for_stop();  // the controller has put back what it found or the default
+    if (outcome.stopped) throw Stopped{outcome.exit_code};
+    if (outcome.failure) throw Error(ErrorKind::failed, to_text(*outcome.failure));
+    done.step_seconds = times.seconds();
+    return done;
+  }
+
+  Job job_;
+  Cluster cluster_;
+  ScratchDirectory scratch_;
+  size_t number_ = 0, total_ = 0;
+};
+
+std::string summary(const Profile& profile, const std::string& path, double seconds) {
+  std::string text = fmt::format("profile of {} kinds of op in {}, written to {}\n",
+                                 profile.measured.size(), short_duration(seconds), path);
+  text += "  tensor  threads  micro-batch  layer forward  input gradient  weight gradient  cores\n";
+  for (const Profile::MeasuredParts& row : profile.measured) {
+    const StageCost& layer = row.parts.layer;
+    text +=
+        fmt::format("  {:>6}  {:>7}  {:>11}  {:>10.3f} ms  {:>11.3f} ms  {:>12.3f} ms  {:>5.2f}\n",
+                    row.tensor, row.threads, row.micro_batch, 1e3 * layer.forward,
+                    1e3 * layer.input, 1e3 * layer.weight, row.parts.cores);
+  }
+  const Profile::Message& message = profile.message;
+  text += fmt::format("  message     {:.1f} us + {:.3f} us per kB until the next rank starts\n",
+                      1e6 * message.hop_seconds, 1e9 * message.hop_seconds_per_byte);
+  const Profile::StepEnd& end = profile.end;
+  text += fmt::format(
+      "  step's end  {:.2f} ms, {:.2f} ms per peer, {:.2f} ns per parameter, {:.2f} ns per byte "
+      "exchanged\n",
+      1e3 * end.seconds, 1e3 * end.seconds_per_peer, 1e9 * end.seconds_per_parameter,
+      1e9 * end.seconds_per_exchanged_byte);
+  return text;
+}
+
+nlohmann::ordered_json to_json(const StageCost& cost) {
+  return {{"forward", cost.forward}, {"input", cost.input}, {"weight", cost.weight}};
+}
+
+nlohmann::ordered_json to_json(const Profile& profile, const std::string& path, double seconds) {
+  nlohmann::ordered_json json = {{"profile", path}, {"seconds", seconds}, {"cores", profile.cores}};
+  for (const Profile::MeasuredParts& row : profile.measured) {
+    json["measured"].push_back({{"tensor", row.tensor},
+                                {"micro_batch", row.micro_batch},
+                                {"threads", row.threads},
+                                {"cores", row.parts.cores},
+                                {"layer", to_json(row.parts.layer)},
+                                {"embedding", to_json(row.parts.embedding)},
+                                {"head", to_json(row.parts.head)}});
+  }
+  return json;
+}
+
+// Rather now than after a minute of measuring.
+void check_writable(const std::string& path) {
+  const fs::path folder = fs::absolute(path).parent_path();
+  if (access(folder.c_str(), W_OK) == 0 && !fs::is_directory(path)) return;
+  throw Error(
+      ErrorKind::bad_input,
+      fmt::format("--output {}: expected the name of a file in a folder that can be written",
+                  path));
+}
+
+int run(const ProfileCommand& command) {
+  const Job job = load_job(command.input.job, command.input.pins);
+  check_runnable(job);
+  const Cluster cluster = load_cluster(command.input.cluster);
+  const NodeGroup& nodes = cluster.groups.front();
+  if (!nodes.device.is_cpu()) {
+    throw Error(
+        ErrorKind::bad_input,
+        fmt::format("{}: found {} devices, expected \"cpu\": a profile is measured by ranks "
+                    "on this machine's CPU",
+                    command.input.cluster, nodes.device.name));
+  }
+  check_writable(command.output);
+  std::signal(SIGPIPE, SIG_IGN);
+  listen_for_stop();
+  const double begin = monotonic_seconds();
+  try {
+    const Profile profile = Profiler(job, cluster).make();
+    write_text_file(command.output, to_toml(profile));
+    const double seconds = monotonic_seconds() - begin;
+    fmt::print("{}", command.json ? to_json(profile, command.output, seconds).dump(2) + "\n"
+                                  : summary(profile, command.output, seconds));
+    return 0;
+  } catch (const Stopped& stopped) {
+    fmt::print(stderr, "stopped; no profile was written\n");
+    return stopped.exit_code;
+  }
+}
+
+}  // namespace
+
+void add_profile_command(CLI::App& app, int& exit_status) {
+  const auto command = std::make_shared<ProfileCommand>();
+  CLI::App* sub = app.add_subcommand(
+      "profile", "measures a job's layers, messages and updates on this machine's CPU ranks");
+  sub->add_option("JOB", command->input.job, "job file (TOML)")->required();
+  sub->add_option("--cluster", command->input.cluster, "cluster file (TOML)")->required();
+  sub->add_option("-o,--output", command->output, "write the profile here")->required();
+  sub->add_flag("--json", command->json, "print JSON");
+  sub->footer(
+      "Example:\n"
+      "  trireme profile job.toml --cluster laptop.toml -o profile.toml\n"
+      "  trireme plan job.toml --cluster laptop.toml --profile profile.toml");
+  sub->callback([command, &exit_status] { exit_status = run(*command); });
+}
+
+}  // namespace trireme

@@ -1,0 +1,74 @@
+#include "planner/profile/profile.h"
+
+#include <fmt/format.h>
+
+#include <algorithm>
+
+#include "topology/base/error.h"
+
+namespace trireme {
+namespace {
+
+StageCost mix(double a, const StageCost& x, double b, const StageCost& y) {
+  const auto value = [&](double p, double q) { return std::max(0.0, a * p + b * q); };
+  return {value(x.forward, y.forward), value(x.input, y.input), value(x.weight, y.weight)};
+}
+
+// a*x + b*y, part by part; cores lie between those of x and y.
+Profile::Parts mix(double a, const Profile::Parts& x, double b, const Profile::Parts& y) {
+  const double share = std::clamp(b, 0.0, 1.0);
+  return {mix(a, x.layer, b, y.layer), mix(a, x.embedding, b, y.embedding),
+          mix(a, x.head, b, y.head), (1 - share) * x.cores + share * y.cores};
+}
+
+}  // namespace
+
+std::optional<Profile::Parts> Profile::parts(int tensor, int micro_batch, int threads) const {
+  std::vector<const MeasuredParts*> rows;
+  for (const MeasuredParts& row : measured) {
+    if (row.tensor == tensor && row.threads == threads) rows.push_back(&row);
+  }
+  if (rows.empty()) return std::nullopt;
+  std::sort(rows.begin(), rows.end(),
+            [](const auto* a, const auto* b) { return a->micro_batch < b->micro_batch; });
+  const MeasuredParts& first = *rows.front();
+  if (rows.size() == 1 || micro_batch < first.micro_batch) {
+    const double factor = static_cast<double>(micro_batch) / first.micro_batch;
+    Parts parts = mix(factor, first.parts, 0, first.parts);
+    parts.cores = first.parts.cores;
+    return parts;
+  }
+  size_t upper = 1;
+  while (upper + 1 < rows.size() && rows[upper]->micro_batch < micro_batch) ++upper;
+  const MeasuredParts &a = *rows[upper - 1], &b = *rows[upper];
+  const double share =
+      static_cast<double>(micro_batch - a.micro_batch) / (b.micro_batch - a.micro_batch);
+  return mix(1 - share, a.parts, share, b.parts);
+}
+
+void check_profile(const Profile& profile, const Job& job) {
+  const auto differs = [&](const char* key, const auto& measured, const auto& wanted) {
+    if (measured == wanted) return;
+    throw Error(ErrorKind::bad_input,
+                fmt::format("{}: was measured with {} = {}, the job has {}: make a profile of this "
+                            "job with `trireme profile`",
+                            profile.name, key, measured, wanted));
+  };
+  const Model &a = profile.model, &b = job.model;
+  differs("family", std::string(name_of(a.family)), std::string(name_of(b.family)));
+  differs("hidden", a.hidden, b.hidden);
+  differs("heads", a.heads, b.heads);
+  differs("kv_heads", a.kv_heads, b.kv_heads);
+  differs("head_dim", a.head_dim, b.head_dim);
+  differs("ffn_hidden", a.ffn_hidden, b.ffn_hidden);
+  differs("vocab", a.vocab, b.vocab);
+  differs("sequence", a.sequence, b.sequence);
+  differs("tied_embeddings", a.tied_embeddings, b.tied_embeddings);
+  const auto dtype = [](Dtype d) { return d == Dtype::fp32 ? "fp32" : "bf16"; };
+  const auto reduction = [](Reduction r) { return r == Reduction::fast ? "fast" : "ordered"; };
+  differs("dtype", std::string(dtype(profile.dtype)), std::string(dtype(job.training.dtype)));
+  differs("reduction", std::string(reduction(profile.reduction)),
+          std::string(reduction(job.training.reduction)));
+}
+
+}  // namespace trireme

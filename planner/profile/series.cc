@@ -1,0 +1,93 @@
+#include "planner/profile/series.h"
+
+#include <algorithm>
+#include <set>
+
+#include "planner/cost/kernels.h"
+
+namespace trireme {
+namespace {
+
+// Of a run: enough that the mean over all but the first means something.
+constexpr int kMicroBatches = 4;
+// Deeper models are measured at this depth: more layers tell no more about one.
+constexpr int kDeepest = 8;
+
+struct Shape {
+  int tensor = 1, pipeline = 1, data = 1, micro_batch = 1, layers = 1;
+};
+
+Job pinned_job(const Job& job, const Shape& shape) {
+  Job run = job;
+  run.name = job.name + "-profile";
+  run.weights = "";  // of another depth
+  run.model.layers = shape.layers;
+  run.training.global_batch = shape.data * shape.micro_batch * kMicroBatches;
+  run.training.steps = kProfileSteps;
+  run.training.warmup_steps = 0;
+  run.checkpoint = {};
+  run.pins = {};
+  run.pins.tensor = shape.tensor;
+  run.pins.pipeline = shape.pipeline;
+  run.pins.data = shape.data;
+  run.pins.chunks = 1;
+  run.pins.micro_batch = shape.micro_batch;
+  run.pins.schedule = "zb-h1";  // splits every backward
+  return run;
+}
+
+std::set<int> micro_batches(const Job& job) {
+  std::set<int> sizes = {1, 2, 4};
+  if (job.pins.micro_batch) sizes.insert(*job.pins.micro_batch);
+  return sizes;
+}
+
+}  // namespace
+
+ProfileSeries profile_series(const Job& job, const NodeGroup& nodes) {
+  ProfileSeries series;
+  Profile machine;
+  machine.cores = nodes.cores > 0 ? nodes.cores : nodes.devices;
+  const int deep = std::clamp(job.model.layers, 2, kDeepest), shallow = std::max(1, deep / 4);
+  const auto add = [&](std::vector<ProfileRun>& runs, const Shape& shape) {
+    const int ranks = shape.tensor * shape.pipeline * shape.data;
+    runs.push_back({pinned_job(job, shape), machine.threads(ranks)});
+  };
+  for (int tensor = 1; tensor <= std::min(nodes.devices, job.model.kv_heads); tensor *= 2) {
+    std::set<int> threads;
+    for (int data = 1; tensor * data <= nodes.devices; data *= 2) {
+      if (!threads.insert(machine.threads(tensor * data)).second) continue;
+      for (const int micro_batch : micro_batches(job)) {
+        for (const int layers : {shallow, deep}) {
+          add(series.ops, {tensor, 1, data, micro_batch, layers});
+        }
+      }
+    }
+  }
+  if (nodes.devices < 2) return series;
+  const std::set<int> sizes = micro_batches(job);
+  for (const int micro_batch : {*sizes.begin(), *sizes.rbegin()}) {
+    add(series.messages, {1, 2, 1, micro_batch, deep});
+  }
+  return series;
+}
+
+HeadShare head_share(const Job& job, const NodeGroup& nodes) {
+  const DeviceSpeed speed = device_speed(nodes.device, job.training.dtype, 1, 0);
+  return [speed, job](int tensor, int micro_batch) {
+    WorkShape shape;
+    shape.micro_batch = micro_batch;
+    shape.tensor = tensor;
+    shape.dtype = job.training.dtype;
+    const PartKernels head = head_kernels(job.model, shape);
+    const PartKernels embedding = embedding_kernels(job.model, shape);
+    const auto share = [&](const std::vector<Kernel>& a, const std::vector<Kernel>& b) {
+      const double of_head = speed.seconds(a), both = of_head + speed.seconds(b);
+      return both > 0 ? of_head / both : 1;
+    };
+    return StageCost{share(head.forward, embedding.forward), share(head.input, embedding.input),
+                     share(head.weight, embedding.weight)};
+  };
+}
+
+}  // namespace trireme

@@ -1,0 +1,176 @@
+#include "planner/profile/trace_sample.h"
+
+#include <fmt/format.h>
+
+#include <algorithm>
+#include <nlohmann/json.hpp>
+
+#include "planner/cost/memory.h"
+#include "topology/base/error.h"
+#include "topology/base/toml_reader.h"
+
+namespace trireme {
+namespace {
+
+using Json = nlohmann::json;
+
+struct TracedOp {
+  Op op;
+  double start = 0;
+  double end = 0;
+  double cpu = 0;  // seconds of the rank's process
+};
+
+struct TracedStep {
+  std::vector<TracedOp> ops;
+  std::vector<double> sends;  // seconds of each
+};
+
+std::map<int, TracedStep> read_rank(const std::string& path) {
+  std::map<int, TracedStep> steps;
+  try {
+    for (const Json& event : Json::parse(read_text_file(path))) {
+      const auto category = event.value("cat", "");
+      if (category != "op" && category != "send") continue;
+      const Json& arguments = event.at("args");
+      TracedStep& step = steps[arguments.at("step")];
+      const double start = event.at("ts").get<double>() * 1e-6;
+      const double seconds = event.at("dur").get<double>() * 1e-6;
+      if (category == "send") {
+        step.sends.push_back(seconds);
+        continue;
+      }
+      const auto kind = arguments.at("kind").get<std::string>();
+      TracedOp traced{{}, start, start + seconds, arguments.at("cpu_us").get<double>() * 1e-6};
+      traced.op.kind = kind == "F"   ? OpKind::forward
+                       : kind == "B" ? OpKind::backward
+                       : kind == "I" ? OpKind::backward_input
+                                     : OpKind::backward_weight;
+      traced.op.stage = arguments.at("stage");
+      traced.op.micro_batch = arguments.at("micro_batch");
+      step.ops.push_back(traced);
+    }
+  } catch (const Json::exception& error) {
+    throw Error(ErrorKind::bad_input,
+                fmt::format("{}: is no trace of a rank: {}", path, error.what()));
+  }
+  return steps;
+}
+
+std::vector<std::map<int, TracedStep>> read_ranks(const RunDirectory& directory, const Plan& plan) {
+  std::vector<std::map<int, TracedStep>> ranks;
+  for (int r = 0; r < plan.layout.ranks(); ++r) {
+    ranks.push_back(read_rank(directory.rank_trace(Rank(r))));
+    ranks.back().erase(0);
+    if (ranks.back().empty()) {
+      throw Error(ErrorKind::bad_input,
+                  fmt::format("{}: has no step after the first", directory.rank_trace(Rank(r))));
+    }
+  }
+  return ranks;
+}
+
+double& of_kind(StageCost& cost, OpKind kind) {
+  return kind == OpKind::forward          ? cost.forward
+         : kind == OpKind::backward_input ? cost.input
+                                          : cost.weight;
+}
+
+// Mean of a micro-batch in one step, over all ranks.
+StageCost mean_op(const std::vector<const TracedStep*>& ranks, int micro_batches) {
+  const int from = micro_batches > 1 ? 1 : 0;
+  StageCost mean{0, 0, 0};
+  for (const TracedStep* step : ranks) {
+    for (const TracedOp& traced : step->ops) {
+      if (traced.op.micro_batch < from) continue;
+      of_kind(mean, traced.op.kind) +=
+          (traced.end - traced.start) / (micro_batches - from) / static_cast<double>(ranks.size());
+    }
+  }
+  return mean;
+}
+
+// How long after the end of its op each message let a rank start that had waited for it.
+void add_hops(const TracedStep& from, const TracedStep& to, OpKind kind,
+              std::vector<double>& hops) {
+  std::map<int, double> made;
+  for (const TracedOp& traced : from.ops) {
+    if (traced.op.kind == kind) made[traced.op.micro_batch] = traced.end;
+  }
+  double free = 0;
+  for (const TracedOp& traced : to.ops) {
+    const auto sent = made.find(traced.op.micro_batch);
+    if (traced.op.kind == kind && sent != made.end() && free > 0 && free < sent->second) {
+      hops.push_back(traced.start - sent->second);
+    }
+    free = traced.end;
+  }
+}
+
+}  // namespace
+
+double median(std::vector<double> values) {
+  if (values.empty()) return 0;
+  const auto middle = values.begin() + static_cast<std::ptrdiff_t>(values.size() / 2);
+  std::nth_element(values.begin(), middle, values.end());
+  return *middle;
+}
+
+RunSample run_sample(const RunDirectory& directory, const Plan& plan,
+                     const std::map<int, double>& step_seconds) {
+  const auto ranks = read_ranks(directory, plan);
+  const Layout& layout = plan.layout;
+  std::vector<double> forward, input, weight, cores, whole, other;
+  for (const auto& [number, seconds] : step_seconds) {
+    std::vector<const TracedStep*> step;
+    double busy = 0, cpu = 0;
+    for (const auto& rank : ranks) {
+      const auto found = rank.find(number);
+      if (found == rank.end()) break;
+      step.push_back(&found->second);
+      for (const TracedOp& traced : found->second.ops) {
+        busy += traced.end - traced.start;
+        cpu += traced.cpu;
+      }
+    }
+    if (step.size() < ranks.size()) continue;  // a trace may lack a step
+    const StageCost op = mean_op(step, layout.micro_batches);
+    forward.push_back(op.forward);
+    input.push_back(op.input);
+    weight.push_back(op.weight);
+    cores.push_back(busy > 0 ? layout.tensor * cpu / busy : layout.tensor);
+    whole.push_back(seconds);
+    other.push_back(seconds - layout.micro_batches * (op.forward + op.backward()));
+  }
+  RunSample sample;
+  sample.tensor = layout.tensor;
+  sample.data = layout.data;
+  sample.micro_batch = layout.micro_batch;
+  sample.layers = plan.job.model.layers;
+  sample.op = {median(forward), median(input), median(weight)};
+  sample.cores = median(cores);
+  sample.step_seconds = median(whole);
+  sample.other_seconds = std::max(0.0, median(other));
+  for (const double count : stage_parameters(plan.job.model, layout, plan.stages)) {
+    sample.parameters += count;
+  }
+  return sample;
+}
+
+MessageSample message_sample(const RunDirectory& directory, const Plan& plan) {
+  const auto ranks = read_ranks(directory, plan);
+  std::vector<double> hops, sends;
+  for (const auto& [number, step] : ranks.front()) {
+    const auto other = ranks.back().find(number);
+    if (other == ranks.back().end()) continue;
+    add_hops(step, other->second, OpKind::forward, hops);
+    add_hops(other->second, step, OpKind::backward_input, hops);
+    sends.insert(sends.end(), step.sends.begin(), step.sends.end());
+    sends.insert(sends.end(), other->second.sends.begin(), other->second.sends.end());
+  }
+  const double bytes =
+      4.0 * plan.layout.micro_batch * plan.job.model.sequence * plan.job.model.hidden;
+  return {bytes, std::max(0.0, median(hops)), median(sends)};
+}
+
+}  // namespace trireme
