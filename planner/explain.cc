@@ -21,12 +21,19 @@ Job with_pins(const Job& job, const Pins& pins) {
   return pinned;
 }
 
-std::variant<PlanResult, NoPlan> fastest(const Job& job, const Cluster& cluster) {
-  return try_plan(job, cluster, {.top = 1});
+using ProfilePointer = std::shared_ptr<const Profile>;
+
+std::variant<PlanResult, NoPlan> fastest(const Job& job, const Cluster& cluster,
+                                         const ProfilePointer& profile) {
+  PlanOptions options;
+  options.top = 1;
+  options.profile = profile;
+  return try_plan(job, cluster, options);
 }
 
 // What a layout would take on devices of endless memory.
-std::optional<Prediction> without_limit(Job job, Cluster cluster, const Layout& layout) {
+std::optional<Prediction> without_limit(Job job, Cluster cluster, const Layout& layout,
+                                        const ProfilePointer& profile) {
   job.pins = {.tensor = layout.tensor,
               .pipeline = layout.pipeline,
               .data = layout.data,
@@ -39,13 +46,14 @@ std::optional<Prediction> without_limit(Job job, Cluster cluster, const Layout& 
   for (NodeGroup& group : cluster.groups) {
     group.device.memory_bytes = std::numeric_limits<double>::infinity();
   }
-  auto answer = fastest(job, cluster);
+  auto answer = fastest(job, cluster, profile);
   const auto* result = std::get_if<PlanResult>(&answer);
   return result == nullptr ? std::nullopt : std::optional(result->plan.prediction);
 }
 
 // The pins that save memory, alone; all together where none alone is enough.
-std::vector<Remedy> find_remedies(const Job& job, const Cluster& cluster, const Pins& pins) {
+std::vector<Remedy> find_remedies(const Job& job, const Cluster& cluster, const Pins& pins,
+                                  const ProfilePointer& profile) {
   std::vector<Remedy> remedies;
   const auto add = [&](const std::vector<const char*>& savers) {
     Pins saving = pins;
@@ -55,7 +63,7 @@ std::vector<Remedy> find_remedies(const Job& job, const Cluster& cluster, const 
       names += (names.empty() ? "" : " ") + std::string(saver);
     }
     if (saving == pins) return;
-    auto answer = fastest(with_pins(job, saving), cluster);
+    auto answer = fastest(with_pins(job, saving), cluster, profile);
     if (const auto* result = std::get_if<PlanResult>(&answer)) {
       remedies.push_back({names, {result->plan.layout, result->plan.prediction}});
     }
@@ -88,12 +96,12 @@ std::vector<CauseChange> changes_by_cause(const Prediction& from, const Predicti
 }
 
 Explanation explain(const Job& job, const Cluster& cluster, const PlanResult& result,
-                    const Pins& pins) {
+                    const Pins& pins, const std::shared_ptr<const Profile>& profile) {
   Explanation explanation;
   const Job pinned = with_pins(job, pins);
   std::variant<PlanResult, NoPlan> answer;
   try {
-    answer = fastest(pinned, cluster);
+    answer = fastest(pinned, cluster, profile);
   } catch (const Error& error) {
     explanation.standing = Standing::impossible;
     explanation.rule = error.what();
@@ -104,8 +112,8 @@ Explanation explain(const Job& job, const Cluster& cluster, const PlanResult& re
     explanation.rule = none->rule;
     explanation.miss = none->closest;
     if (!none->closest) return explanation;
-    explanation.unfit = without_limit(pinned, cluster, none->closest->layout);
-    explanation.remedies = find_remedies(job, cluster, pins);
+    explanation.unfit = without_limit(pinned, cluster, none->closest->layout, profile);
+    explanation.remedies = find_remedies(job, cluster, pins, profile);
     return explanation;
   }
   const Plan& plan = result.plan;

@@ -41,9 +41,10 @@ struct Explanation {
 };
 
 // What the layouts with `pins` on top of those of the job would do. `result` is the job's plan on
-// this cluster. Throws nothing for pins that contradict each other: that is an explanation.
+// this cluster, made with this profile. Throws nothing for pins that contradict each other: that is
+// an explanation.
 Explanation explain(const Job& job, const Cluster& cluster, const PlanResult& result,
-                    const Pins& pins);
+                    const Pins& pins, const std::shared_ptr<const Profile>& profile = nullptr);
 
 // The bytes of a device by what they are for, in printing order.
 std::vector<std::pair<std::string, double>> named_parts(const MemoryParts& parts);

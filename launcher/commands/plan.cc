@@ -74,14 +74,14 @@ Pins pins_to_explain(const Job& job, const std::string& asked) {
 void run_plan(const PlanCommand& command, const Job& job, const Cluster& cluster) {
   std::vector<Pins> questions;
   for (const std::string& asked : command.explain) questions.push_back(pins_to_explain(job, asked));
-  const PlanResult result =
-      find_plan(job, cluster, planning_options(command.input, job, command.top, command.rejected));
+  const PlanOptions options = planning_options(command.input, job, command.top, command.rejected);
+  const PlanResult result = find_plan(job, cluster, options);
   const bool colour = stdout_takes_colour();
   std::string text = command.json ? "" : result_table(result, cluster, colour);
   Json json = command.json ? result_json(result, cluster) : Json();
   for (size_t i = 0; i < questions.size(); ++i) {
     const std::string& asked = command.explain[i];
-    const Explanation answer = explain(job, cluster, result, questions[i]);
+    const Explanation answer = explain(job, cluster, result, questions[i], options.profile);
     if (command.json) {
       json["explanations"].push_back(explanation_json(asked, answer));
     } else {
@@ -95,8 +95,9 @@ void run_plan(const PlanCommand& command, const Job& job, const Cluster& cluster
   }
 }
 
-Replan replan(const Job& job, const std::string& name, Cluster cluster) {
-  auto answer = try_plan(job, cluster, planning_options(1, false));
+Replan replan(const PlanCommand& command, const Job& job, const std::string& name,
+              Cluster cluster) {
+  auto answer = try_plan(job, cluster, planning_options(command.input, job, 1, false));
   return {name, std::move(cluster), std::move(answer)};
 }
 
@@ -106,9 +107,9 @@ void run_what_if(const PlanCommand& command, const Job& job, const Cluster& clus
     clusters.push_back(
         changed_cluster(command, "--what-if " + question, CLI::detail::split(question, ',')));
   }
-  std::vector<Replan> plans = {replan(job, "as it is", cluster)};
+  std::vector<Replan> plans = {replan(command, job, "as it is", cluster)};
   for (size_t i = 0; i < clusters.size(); ++i) {
-    plans.push_back(replan(job, command.what_if[i], std::move(clusters[i])));
+    plans.push_back(replan(command, job, command.what_if[i], std::move(clusters[i])));
   }
   print(command, {{"what_if", replans_json(plans)}}, what_if_table(plans));
   require_a_plan(plans);
@@ -119,7 +120,8 @@ void run_sweep(const PlanCommand& command, const Job& job) {
   std::vector<Replan> plans;
   for (const std::string& value : sweep.values) {
     const std::string change = sweep.key + "=" + value;
-    plans.push_back(replan(job, value, changed_cluster(command, "--sweep " + change, {change})));
+    plans.push_back(
+        replan(command, job, value, changed_cluster(command, "--sweep " + change, {change})));
   }
   print(command, {{"sweep", {{"key", sweep.key}, {"points", replans_json(plans)}}}},
         sweep_table(sweep, plans));

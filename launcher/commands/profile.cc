@@ -177,6 +177,20 @@ std::string summary(const Profile& profile, const std::string& path, double seco
   return text;
 }
 
+// A rank with one thread and no tensor peers waits for nothing in an op: where it did not get a
+// whole core, something else did.
+std::string disturbance(const Profile& profile) {
+  double least = 1;
+  for (const Profile::MeasuredParts& row : profile.measured) {
+    if (row.tensor == 1 && row.threads == 1) least = std::min(least, row.parts.cores);
+  }
+  if (least > 0.9) return "";
+  return fmt::format(
+      "this machine was busy with other things: ranks got {:.0f} % of their cores at "
+      "worst; a profile of a quiet machine predicts better\n",
+      100 * least);
+}
+
 nlohmann::ordered_json to_json(const StageCost& cost) {
   return {{"forward", cost.forward}, {"input", cost.input}, {"weight", cost.weight}};
 }
@@ -225,6 +239,7 @@ int run(const ProfileCommand& command) {
     const Profile profile = Profiler(job, cluster).make();
     write_text_file(command.output, to_toml(profile));
     const double seconds = monotonic_seconds() - begin;
+    fmt::print(stderr, "{}", disturbance(profile));
     fmt::print("{}", command.json ? to_json(profile, command.output, seconds).dump(2) + "\n"
                                   : summary(profile, command.output, seconds));
     return 0;

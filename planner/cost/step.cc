@@ -477,10 +477,9 @@ Prediction StepModel::predict(const Layout& layout, const std::vector<Stage>& st
   prediction.traffic = traffic(layout, stages);
   add_stages(seconds, layout, stages, prediction);
   add_breakdown(layout, stages, simulation.makespan, prediction);
-  const double exchange =
-      measured(layout) && trains(layout)
-          ? measured_->end(layout, parameters_by_rank(layout, stages)).exchange
-          : 0;
+  const double exchange = measured(layout) && trains(layout)
+                              ? measured_->end(layout, parameters_by_rank(layout, stages)).exchange
+                              : 0;
   prediction.breakdown.emplace_back("data_reduction", reduced - simulation.makespan + exchange);
   prediction.breakdown.emplace_back("tied_embeddings", agreed - reduced);
   prediction.breakdown.emplace_back("optimizer", optimizer - exchange);

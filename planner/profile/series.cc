@@ -4,14 +4,17 @@
 #include <set>
 
 #include "planner/cost/kernels.h"
+#include "planner/profile/trace_sample.h"
 
 namespace trireme {
 namespace {
 
-// Of a run: enough that the mean over all but the first means something.
-constexpr int kMicroBatches = 4;
+// Of a step: those after the first count, and from three on the runtime packs weights.
+constexpr int kMicroBatches = 3;
 // Deeper models are measured at this depth: more layers tell no more about one.
 constexpr int kDeepest = 8;
+// From here on a step is so long that fewer are enough.
+constexpr int kLargeMicroBatch = 16;
 
 struct Shape {
   int tensor = 1, pipeline = 1, data = 1, micro_batch = 1, layers = 1;
@@ -23,7 +26,7 @@ Job pinned_job(const Job& job, const Shape& shape) {
   run.weights = "";  // of another depth
   run.model.layers = shape.layers;
   run.training.global_batch = shape.data * shape.micro_batch * kMicroBatches;
-  run.training.steps = kProfileSteps;
+  run.training.steps = kWarmUpSteps + (shape.micro_batch < kLargeMicroBatch ? 6 : 3);
   run.training.warmup_steps = 0;
   run.checkpoint = {};
   run.pins = {};
@@ -37,7 +40,10 @@ Job pinned_job(const Job& job, const Shape& shape) {
 }
 
 std::set<int> micro_batches(const Job& job) {
-  std::set<int> sizes = {1, 2, 4};
+  std::set<int> sizes;
+  for (const int size : {1, 4, kLargeMicroBatch}) {
+    if (size <= job.training.global_batch) sizes.insert(size);
+  }
   if (job.pins.micro_batch) sizes.insert(*job.pins.micro_batch);
   return sizes;
 }
@@ -66,7 +72,7 @@ ProfileSeries profile_series(const Job& job, const NodeGroup& nodes) {
   }
   if (nodes.devices < 2) return series;
   const std::set<int> sizes = micro_batches(job);
-  for (const int micro_batch : {*sizes.begin(), *sizes.rbegin()}) {
+  for (const int micro_batch : std::set<int>{*sizes.begin(), *sizes.rbegin()}) {
     add(series.messages, {1, 2, 1, micro_batch, deep});
   }
   return series;

@@ -22,13 +22,12 @@ struct ProfileSeries {
 
 // For a job on the first CPU node of a cluster: every tensor degree that the search would take
 // (powers of two, at most one rank per key-value head) with each number of threads that the node's
-// layouts give a rank, micro-batches of 1, 2 and 4 samples and the one that the job pins, two
-// depths of the model. Pins of the job other than micro_batch are not looked at.
+// layouts give a rank, micro-batches of 1, 4 and 16 samples, as far as the batch goes, and the one
+// that the job pins, two depths of the model. Pins of the job other than micro_batch are not looked
+// at.
 ProfileSeries profile_series(const Job& job, const NodeGroup& nodes);
 
 // The head's part of what embedding and head take, by the kernels that they consist of.
 HeadShare head_share(const Job& job, const NodeGroup& nodes);
-
-inline constexpr int kProfileSteps = 6;
 
 }  // namespace trireme

@@ -61,10 +61,10 @@ std::vector<std::map<int, TracedStep>> read_ranks(const RunDirectory& directory,
   std::vector<std::map<int, TracedStep>> ranks;
   for (int r = 0; r < plan.layout.ranks(); ++r) {
     ranks.push_back(read_rank(directory.rank_trace(Rank(r))));
-    ranks.back().erase(0);
+    std::erase_if(ranks.back(), [](const auto& step) { return step.first < kWarmUpSteps; });
     if (ranks.back().empty()) {
-      throw Error(ErrorKind::bad_input,
-                  fmt::format("{}: has no step after the first", directory.rank_trace(Rank(r))));
+      throw Error(ErrorKind::bad_input, fmt::format("{}: has no step after those that warm up",
+                                                    directory.rank_trace(Rank(r))));
     }
   }
   return ranks;

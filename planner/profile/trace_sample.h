@@ -9,8 +9,11 @@
 
 namespace trireme {
 
+// Of a run: connections are new, caches and clocks cold.
+inline constexpr int kWarmUpSteps = 2;
+
 // What a run of `plan` showed, from the traces of all its ranks and the seconds of each step
-// (`step_seconds`, by step). The first step warms up and is not counted; of the others, medians. Of
+// (`step_seconds`, by step). Steps that warm up are not counted; of the others, medians. Of
 // a step, the mean over its micro-batches without the first, in which weights are packed; that
 // packing is part of other_seconds. Throws Error(bad_input) for traces that cannot be read or lack
 // steps.

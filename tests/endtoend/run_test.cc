@@ -40,14 +40,22 @@ link = "memory"
   void TearDown() override { fs::remove_all(directory_); }
 
   int trireme(const std::string& arguments) const {
-    const std::string command = std::string(TRIREME_BINARY_DIR) + "/trireme " + arguments + " > " +
-                                directory_ + "/out.txt 2>&1";
+    const std::string command = "TMPDIR=" + directory_ + " " + TRIREME_BINARY_DIR + "/trireme " +
+                                arguments + " > " + directory_ + "/out.txt 2>&1";
     const int status = std::system(command.c_str());
     return WIFEXITED(status) ? WEXITSTATUS(status) : -1;
   }
   int run(const std::string& name, const std::string& more) const {
     return trireme("run " + directory_ + "/job.toml --cluster " + directory_ +
                    "/cluster.toml --run-dir " + directory_ + "/" + name + " " + more);
+  }
+  void replace(const std::string& file, const std::string& old_text,
+               const std::string& new_text) const {
+    const std::string path = directory_ + "/" + file;
+    std::string text = read_text_file(path);
+    ASSERT_NE(text.find(old_text), std::string::npos);
+    text.replace(text.find(old_text), old_text.size(), new_text);
+    std::ofstream(path) << text;
   }
   std::string output() const { return read_text_file(directory_ + "/out.txt"); }
 
@@ -141,6 +149,39 @@ TEST_F(Run, RefusesWhatTheRuntimeDoesNotHaveBeforeAnythingStarts) {
   for (const char* pin : {"recompute=full", "sequence_parallel=true", "optimizer_sharding=1"}) {
     EXPECT_EQ(run("refused", std::string("--pin ") + pin), 2) << pin << "\n" << output();
     EXPECT_FALSE(fs::exists(directory_ + "/refused/logs")) << pin;
+  }
+}
+
+// A cluster of two slots and a batch of two keep the series short.
+TEST_F(Run, AProfileIsMeasuredAndPlansRestOnIt) {
+  replace("job.toml", "global_batch = 12", "global_batch = 2");
+  replace("cluster.toml", "devices = 8", "devices = 2\ncores = 2");
+  const std::string files = directory_ + "/job.toml --cluster " + directory_ + "/cluster.toml";
+  const std::string profile = directory_ + "/profile.toml";
+  ASSERT_EQ(trireme("profile " + files + " -o " + profile), 0) << output();
+  for (const auto& left : fs::directory_iterator(directory_)) {
+    EXPECT_EQ(left.path().filename().string().find("trireme-profile"), std::string::npos);
+  }
+  EXPECT_NE(read_text_file(profile).find("[[measured]]"), std::string::npos);
+  ASSERT_EQ(trireme("plan " + files + " --profile " + profile + " --json"), 0) << output();
+  EXPECT_NE(output().find("step-end times are those of"), std::string::npos) << output();
+  ASSERT_EQ(run("profiled", "--profile " + profile), 0) << output();
+  replace("job.toml", "sequence = 32", "sequence = 16");
+  EXPECT_EQ(trireme("estimate " + files + " --profile " + profile), 2);
+  EXPECT_NE(output().find("was measured with sequence = 32"), std::string::npos) << output();
+}
+
+TEST_F(Run, AProfileThatIsInterruptedLeavesNothing) {
+  const std::string profile = directory_ + "/profile.toml";
+  const std::string command = "TMPDIR=" + directory_ + " timeout --preserve-status -s INT 1 " +
+                              std::string(TRIREME_BINARY_DIR) + "/trireme profile " + directory_ +
+                              "/job.toml --cluster " + directory_ + "/cluster.toml -o " + profile +
+                              " > " + directory_ + "/out.txt 2>&1";
+  const int status = std::system(command.c_str());
+  EXPECT_EQ(WEXITSTATUS(status), 130) << output();
+  EXPECT_FALSE(fs::exists(profile));
+  for (const auto& left : fs::directory_iterator(directory_)) {
+    EXPECT_EQ(left.path().filename().string().find("trireme-profile"), std::string::npos);
   }
 }
 

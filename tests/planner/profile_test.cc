@@ -258,7 +258,7 @@ TEST(ProfileSeries, CoversEveryTensorDegreeAndNumberOfThreads) {
   std::set<std::tuple<int, int, int, int>> expected;
   for (const auto& [tensor, threads] :
        {std::pair(1, 1), std::pair(1, 2), std::pair(2, 1), std::pair(4, 1)}) {
-    for (const int micro_batch : {1, 2, 4}) {
+    for (const int micro_batch : {1, 4}) {
       for (const int layers : {1, 4}) expected.emplace(tensor, threads, micro_batch, layers);
     }
   }
