@@ -6,7 +6,6 @@
 #include <csignal>
 #include <cstdlib>
 #include <filesystem>
-#include <map>
 #include <memory>
 #include <nlohmann/json.hpp>
 
@@ -62,28 +61,35 @@ void listen_for_stop() {
   }
 }
 
-class StepTimes : public RunObserver {
+class Silence : public RunObserver {
  public:
   void say(const std::string& /*text*/) override {}
-  void step(const nlohmann::json& metrics) override {
-    seconds_[metrics.at("step")] = metrics.at("step_seconds");
-  }
-  const std::map<int, double>& seconds() const { return seconds_; }
-
- private:
-  std::map<int, double> seconds_;
+  void step(const nlohmann::json& /*metrics*/) override {}
 };
 
 struct MeasuredRun {
   Plan plan;
   RunDirectory directory;
-  std::map<int, double> step_seconds;
 };
 
 // Stopped by a signal: what was started is gone.
 struct Stopped {
   int exit_code = 0;
 };
+
+// A rank with one thread and no tensor peers waits for nothing in an op: where it did not get a
+// whole core, something else did.
+std::string disturbance(const std::vector<RunSample>& samples) {
+  double least = 1;
+  for (const RunSample& sample : samples) {
+    if (sample.tensor == 1 && sample.threads == 1) least = std::min(least, sample.cores);
+  }
+  if (least > 0.9) return "";
+  return fmt::format(
+      "this machine was busy with other things: ranks got {:.0f} % of their cores at worst; a "
+      "profile of a quiet machine predicts better\n",
+      100 * least);
+}
 
 class Profiler {
  public:
@@ -103,8 +109,7 @@ class Profiler {
     std::vector<RunSample> samples;
     for (const ProfileRun& run : series.ops) {
       const MeasuredRun done = measure(run);
-      samples.push_back(run_sample(done.directory, done.plan, done.step_seconds));
-      samples.back().threads = run.threads;
+      samples.push_back(run_sample(done.directory, done.plan, run.threads));
       samples.back().cores = std::min<double>(samples.back().cores, profile.cores);
       fs::remove_all(done.directory.root);
     }
@@ -114,8 +119,9 @@ class Profiler {
       messages.push_back(message_sample(done.directory, done.plan));
       fs::remove_all(done.directory.root);
     }
+    fmt::print(stderr, "{}", disturbance(samples));
     profile.measured = fit_parts(samples, head_share(job_, nodes));
-    profile.end = fit_step_end(samples, profile.cores);
+    profile.end = fit_step_end(samples);
     profile.message = fit_message(messages);
     return profile;
   }
@@ -132,19 +138,17 @@ class Profiler {
     PlanOptions options;
     options.top = 1;
     MeasuredRun done{find_plan(run.job, cluster_, options).plan,
-                     {fmt::format("{}/{}", scratch_.path(), number_)},
-                     {}};
+                     {fmt::format("{}/{}", scratch_.path(), number_)}};
     check_runnable(done.plan);
     write_run_directory(done.directory, done.plan);
-    StepTimes times;
+    Silence nobody;
     const auto starter = make_local_starter(program_path());
     if (stop_signal != 0) throw Stopped{128 + stop_signal};
     const RunOutcome outcome =
-        Controller(controller_setup(done.plan, done.directory.root, ""), *starter, times).run();
+        Controller(controller_setup(done.plan, done.directory.root, ""), *starter, nobody).run();
     listen_for_stop();  // the controller has put back what it found or the default
     if (outcome.stopped) throw Stopped{outcome.exit_code};
     if (outcome.failure) throw Error(ErrorKind::failed, to_text(*outcome.failure));
-    done.step_seconds = times.seconds();
     return done;
   }
 
@@ -175,20 +179,6 @@ std::string summary(const Profile& profile, const std::string& path, double seco
       1e3 * end.seconds, 1e3 * end.seconds_per_peer, 1e9 * end.seconds_per_parameter,
       1e9 * end.seconds_per_exchanged_byte);
   return text;
-}
-
-// A rank with one thread and no tensor peers waits for nothing in an op: where it did not get a
-// whole core, something else did.
-std::string disturbance(const Profile& profile) {
-  double least = 1;
-  for (const Profile::MeasuredParts& row : profile.measured) {
-    if (row.tensor == 1 && row.threads == 1) least = std::min(least, row.parts.cores);
-  }
-  if (least > 0.9) return "";
-  return fmt::format(
-      "this machine was busy with other things: ranks got {:.0f} % of their cores at "
-      "worst; a profile of a quiet machine predicts better\n",
-      100 * least);
 }
 
 nlohmann::ordered_json to_json(const StageCost& cost) {
@@ -239,7 +229,6 @@ int run(const ProfileCommand& command) {
     const Profile profile = Profiler(job, cluster).make();
     write_text_file(command.output, to_toml(profile));
     const double seconds = monotonic_seconds() - begin;
-    fmt::print(stderr, "{}", disturbance(profile));
     fmt::print("{}", command.json ? to_json(profile, command.output, seconds).dump(2) + "\n"
                                   : summary(profile, command.output, seconds));
     return 0;

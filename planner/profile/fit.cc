@@ -127,6 +127,11 @@ std::vector<Profile::MeasuredParts> fit_parts(const std::vector<RunSample>& runs
       row.parts.head.*kind = line.at_zero * share.*kind;
       row.parts.embedding.*kind = line.at_zero * (1 - share.*kind);
     }
+    // One thread that waits for nobody asks for one core, however little of it it got.
+    if (row.tensor == 1 && row.threads == 1) {
+      measured.push_back(row);
+      continue;
+    }
     row.parts.cores = 0;
     for (const RunSample* run : group) row.parts.cores += run->cores / double(group.size());
     measured.push_back(row);
@@ -134,12 +139,11 @@ std::vector<Profile::MeasuredParts> fit_parts(const std::vector<RunSample>& runs
   return measured;
 }
 
-Profile::StepEnd fit_step_end(const std::vector<RunSample>& runs, int cores) {
+Profile::StepEnd fit_step_end(const std::vector<RunSample>& runs) {
   std::vector<Row> rows;
   for (const RunSample& run : runs) {
     const int ranks = run.tensor * run.data;
-    const double slower = std::max(1.0, static_cast<double>(ranks) / cores);
-    const double unit = slower / run.step_seconds;
+    const double unit = 1 / run.step_seconds;
     rows.push_back({unit, unit * (ranks - 1), unit * run.parameters,
                     unit * exchanged_bytes(run.parameters, run.data),
                     run.other_seconds / run.step_seconds});

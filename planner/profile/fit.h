@@ -36,9 +36,8 @@ using HeadShare = std::function<StageCost(int tensor, int micro_batch)>;
 std::vector<Profile::MeasuredParts> fit_parts(const std::vector<RunSample>& runs,
                                               const HeadShare& head_share);
 
-// Least squares of the errors as shares of the step, no figure below 0. Where more ranks than
-// `cores` ran, each is taken to have had its share of them.
-Profile::StepEnd fit_step_end(const std::vector<RunSample>& runs, int cores);
+// Least squares of the errors as shares of the step, no figure below 0.
+Profile::StepEnd fit_step_end(const std::vector<RunSample>& runs);
 
 // A line through the sizes; one size alone is taken as latency. None: all zero.
 Profile::Message fit_message(const std::vector<MessageSample>& messages);

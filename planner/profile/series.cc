@@ -9,8 +9,12 @@
 namespace trireme {
 namespace {
 
-// Of a step: those after the first count, and from three on the runtime packs weights.
-constexpr int kMicroBatches = 3;
+// Micro-batches of a step: the first of them find cold caches, and from three on the runtime packs
+// weights as it does in longer steps.
+int micro_batches_for(int samples) {
+  return std::clamp(16 / samples, 3, 8);
+}
+
 // Deeper models are measured at this depth: more layers tell no more about one.
 constexpr int kDeepest = 8;
 // From here on a step is so long that fewer are enough.
@@ -25,7 +29,7 @@ Job pinned_job(const Job& job, const Shape& shape) {
   run.name = job.name + "-profile";
   run.weights = "";  // of another depth
   run.model.layers = shape.layers;
-  run.training.global_batch = shape.data * shape.micro_batch * kMicroBatches;
+  run.training.global_batch = shape.data * shape.micro_batch * micro_batches_for(shape.micro_batch);
   run.training.steps = kWarmUpSteps + (shape.micro_batch < kLargeMicroBatch ? 6 : 3);
   run.training.warmup_steps = 0;
   run.checkpoint = {};

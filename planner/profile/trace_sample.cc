@@ -22,6 +22,8 @@ struct TracedOp {
 };
 
 struct TracedStep {
+  double seconds = 0;
+  double cpu = 0;
   std::vector<TracedOp> ops;
   std::vector<double> sends;  // seconds of each
 };
@@ -31,7 +33,7 @@ std::map<int, TracedStep> read_rank(const std::string& path) {
   try {
     for (const Json& event : Json::parse(read_text_file(path))) {
       const auto category = event.value("cat", "");
-      if (category != "op" && category != "send") continue;
+      if (category != "op" && category != "send" && category != "step") continue;
       const Json& arguments = event.at("args");
       TracedStep& step = steps[arguments.at("step")];
       const double start = event.at("ts").get<double>() * 1e-6;
@@ -40,8 +42,14 @@ std::map<int, TracedStep> read_rank(const std::string& path) {
         step.sends.push_back(seconds);
         continue;
       }
+      const double cpu = arguments.at("cpu_us").get<double>() * 1e-6;
+      if (category == "step") {
+        step.seconds = seconds;
+        step.cpu = cpu;
+        continue;
+      }
       const auto kind = arguments.at("kind").get<std::string>();
-      TracedOp traced{{}, start, start + seconds, arguments.at("cpu_us").get<double>() * 1e-6};
+      TracedOp traced{{}, start, start + seconds, cpu};
       traced.op.kind = kind == "F"   ? OpKind::forward
                        : kind == "B" ? OpKind::backward
                        : kind == "I" ? OpKind::backward_input
@@ -76,18 +84,31 @@ double& of_kind(StageCost& cost, OpKind kind) {
                                           : cost.weight;
 }
 
+double seconds_of(const TracedOp& traced) {
+  return traced.end - traced.start;
+}
+
+double cpu_of(const TracedOp& traced) {
+  return traced.cpu;
+}
+
 // Mean of a micro-batch in one step, over all ranks.
-StageCost mean_op(const std::vector<const TracedStep*>& ranks, int micro_batches) {
-  const int from = micro_batches > 1 ? 1 : 0;
+StageCost mean_op(const std::vector<const TracedStep*>& ranks, int micro_batches,
+                  double (*measure)(const TracedOp&)) {
+  const int from = std::min(std::max(1, micro_batches / 4), micro_batches - 1);
   StageCost mean{0, 0, 0};
   for (const TracedStep* step : ranks) {
     for (const TracedOp& traced : step->ops) {
       if (traced.op.micro_batch < from) continue;
       of_kind(mean, traced.op.kind) +=
-          (traced.end - traced.start) / (micro_batches - from) / static_cast<double>(ranks.size());
+          measure(traced) / (micro_batches - from) / static_cast<double>(ranks.size());
     }
   }
   return mean;
+}
+
+double total(const StageCost& cost) {
+  return cost.forward + cost.backward();
 }
 
 // How long after the end of its op each message let a rank start that had waited for it.
@@ -107,45 +128,58 @@ void add_hops(const TracedStep& from, const TracedStep& to, OpKind kind,
   }
 }
 
-}  // namespace
-
-double median(std::vector<double> values) {
+// The value below which this share of all lies.
+double quantile(std::vector<double> values, double share) {
   if (values.empty()) return 0;
-  const auto middle = values.begin() + static_cast<std::ptrdiff_t>(values.size() / 2);
-  std::nth_element(values.begin(), middle, values.end());
-  return *middle;
+  const auto at =
+      values.begin() + static_cast<std::ptrdiff_t>(share * static_cast<double>(values.size() - 1));
+  std::nth_element(values.begin(), at, values.end());
+  return *at;
 }
 
-RunSample run_sample(const RunDirectory& directory, const Plan& plan,
-                     const std::map<int, double>& step_seconds) {
+double median(const std::vector<double>& values) {
+  return quantile(values, 0.5);
+}
+
+// Of the step that this number has in the trace of every rank; empty where one lacks it.
+std::vector<const TracedStep*> step_of(const std::vector<std::map<int, TracedStep>>& ranks,
+                                       int number) {
+  std::vector<const TracedStep*> step;
+  for (const auto& rank : ranks) {
+    const auto found = rank.find(number);
+    if (found == rank.end()) return {};
+    step.push_back(&found->second);
+  }
+  return step;
+}
+
+}  // namespace
+
+RunSample run_sample(const RunDirectory& directory, const Plan& plan, int threads) {
   const auto ranks = read_ranks(directory, plan);
   const Layout& layout = plan.layout;
+  const bool alone = threads == 1 && layout.tensor == 1;
   std::vector<double> forward, input, weight, cores, whole, other;
-  for (const auto& [number, seconds] : step_seconds) {
-    std::vector<const TracedStep*> step;
-    double busy = 0, cpu = 0;
-    for (const auto& rank : ranks) {
-      const auto found = rank.find(number);
-      if (found == rank.end()) break;
-      step.push_back(&found->second);
-      for (const TracedOp& traced : found->second.ops) {
-        busy += traced.end - traced.start;
-        cpu += traced.cpu;
-      }
-    }
-    if (step.size() < ranks.size()) continue;  // a trace may lack a step
-    const StageCost op = mean_op(step, layout.micro_batches);
+  for (const auto& [number, unused] : ranks.front()) {
+    const std::vector<const TracedStep*> step = step_of(ranks, number);
+    if (step.empty()) continue;
+    const StageCost clock = mean_op(step, layout.micro_batches, seconds_of);
+    const StageCost cpu = mean_op(step, layout.micro_batches, cpu_of);
+    const StageCost& op = alone ? cpu : clock;
     forward.push_back(op.forward);
     input.push_back(op.input);
     weight.push_back(op.weight);
-    cores.push_back(busy > 0 ? layout.tensor * cpu / busy : layout.tensor);
-    whole.push_back(seconds);
-    other.push_back(seconds - layout.micro_batches * (op.forward + op.backward()));
+    cores.push_back(layout.tensor * total(cpu) / total(clock));
+    double step_cpu = 0;
+    for (const TracedStep* rank : step) step_cpu += rank->cpu / static_cast<double>(step.size());
+    whole.push_back(step.front()->seconds);
+    other.push_back((step_cpu - layout.micro_batches * total(cpu)) / threads);
   }
   RunSample sample;
   sample.tensor = layout.tensor;
   sample.data = layout.data;
   sample.micro_batch = layout.micro_batch;
+  sample.threads = threads;
   sample.layers = plan.job.model.layers;
   sample.op = {median(forward), median(input), median(weight)};
   sample.cores = median(cores);
@@ -170,7 +204,7 @@ MessageSample message_sample(const RunDirectory& directory, const Plan& plan) {
   }
   const double bytes =
       4.0 * plan.layout.micro_batch * plan.job.model.sequence * plan.job.model.hidden;
-  return {bytes, std::max(0.0, median(hops)), median(sends)};
+  return {bytes, std::max(0.0, quantile(hops, 0.25)), median(sends)};
 }
 
 }  // namespace trireme

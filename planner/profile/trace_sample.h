@@ -1,6 +1,5 @@
 #pragma once
 
-#include <map>
 #include <vector>
 
 #include "planner/plan/plan.h"
@@ -12,20 +11,21 @@ namespace trireme {
 // Of a run: connections are new, caches and clocks cold.
 inline constexpr int kWarmUpSteps = 2;
 
-// What a run of `plan` showed, from the traces of all its ranks and the seconds of each step
-// (`step_seconds`, by step). Steps that warm up are not counted; of the others, medians. Of
-// a step, the mean over its micro-batches without the first, in which weights are packed; that
-// packing is part of other_seconds. Throws Error(bad_input) for traces that cannot be read or lack
-// steps.
+// What a run of `plan` showed whose ranks had so many threads each, from the traces of all ranks.
+// Steps that warm up are not counted; of the others, medians. Of a step, the mean over its
+// micro-batches without the first quarter, in which weights are packed and caches are cold; what
+// that takes more is part of other_seconds.
+//
+// Where a rank waits for nothing, its seconds are processor time, which hardly depends on what else
+// the machine does: in the ops of a single thread without tensor peers, and beside all ops. Other
+// ops are timed by the clock. Throws Error(bad_input) for traces that cannot be read or lack steps.
 //
 // Of one pipeline rank and a schedule that splits the backward (F, I and W ops).
-RunSample run_sample(const RunDirectory& directory, const Plan& plan,
-                     const std::map<int, double>& step_seconds);
+RunSample run_sample(const RunDirectory& directory, const Plan& plan, int threads);
 
 // Of two pipeline ranks: how long after the end of an op the rank that had waited for its output
-// started, and how long sending kept the rank from computing.
+// started (the lower quartile: a waiting rank that is woken late was kept from its core), and how
+// long sending kept the rank from computing (the median).
 MessageSample message_sample(const RunDirectory& directory, const Plan& plan);
-
-double median(std::vector<double> values);
 
 }  // namespace trireme

@@ -52,6 +52,8 @@ Trace::Trace(std::string path, int rank, const std::string& rank_name)
 
 void Trace::begin_step(int step) {
   step_ = step;
+  step_begin_ = now();
+  step_cpu_ = processor_time();
   any_ = false;
   busy_ = 0;
   first_begin_ = 0;
@@ -92,7 +94,9 @@ void Trace::append(const std::string& name, const char* category, double begin, 
 
 // The closing bracket is overwritten by the next step, so the file is whole after every step.
 void Trace::end_step() {
-  if (path_.empty() || pending_.empty()) return;
+  if (path_.empty()) return;
+  append(fmt::format("step {}", step_), "step", step_begin_, now(),
+         fmt::format(R"(,"cpu_us":{:.3f})", (processor_time() - step_cpu_) * 1e6));
   std::FILE* file = std::fopen(path_.c_str(), "r+");
   const bool fresh = file == nullptr;
   if (fresh) file = std::fopen(path_.c_str(), "w");

@@ -24,6 +24,7 @@ class Trace {
   // the last whole step. `process` and `thread` are how the viewer groups and names the rank.
   Trace(std::string path, int rank, const std::string& rank_name);
 
+  // A step is an event too, with the processor time that all threads of this rank spent in it.
   void begin_step(int step);
   // `version`: how many updates the op's weights had seen, where that differs from op to op.
   // `cpu`: seconds of processor time that all threads of this rank spent meanwhile.
@@ -44,6 +45,7 @@ class Trace {
   std::string path_;
   int rank_;
   int step_ = 0;
+  double step_begin_ = 0, step_cpu_ = 0;
   bool any_ = false;
   double busy_ = 0;
   double first_begin_ = 0;

@@ -153,6 +153,7 @@ TEST(ProfileFit, ALayerIsTheSlopeAndTheRestIsSplitByTheHeadsShare) {
     RunSample run;
     run.layers = layers;
     run.op = {0.001 + 0.002 * layers, 0.003 * layers, 0.004 + 0.001 * layers};
+    run.threads = 2;
     run.cores = layers == 4 ? 1.6 : 1;
     runs.push_back(run);
   }
@@ -183,7 +184,7 @@ TEST(ProfileFit, NothingTakesLessThanNothing) {
   EXPECT_NEAR(parts.head.input, 1.5, 1e-12);
 }
 
-// Runs made by the four figures themselves give them back, ranks beyond the cores slowed down.
+// Runs made by the four figures themselves give them back.
 TEST(ProfileFit, TheEndOfAStepIsFoundFromRunsThatFollowIt) {
   const Profile::StepEnd truth{2e-3, 3e-4, 4e-9, 5e-9};
   std::vector<RunSample> runs;
@@ -196,23 +197,22 @@ TEST(ProfileFit, TheEndOfAStepIsFoundFromRunsThatFollowIt) {
         run.parameters = parameters / tensor;
         const int ranks = tensor * data;
         run.other_seconds =
-            std::max(1.0, ranks / 2.0) *
-            (truth.seconds + truth.seconds_per_peer * (ranks - 1) +
-             truth.seconds_per_parameter * run.parameters +
-             truth.seconds_per_exchanged_byte * exchanged_bytes(run.parameters, data));
+            truth.seconds + truth.seconds_per_peer * (ranks - 1) +
+            truth.seconds_per_parameter * run.parameters +
+            truth.seconds_per_exchanged_byte * exchanged_bytes(run.parameters, data);
         run.step_seconds = 10 * run.other_seconds;
         runs.push_back(run);
       }
     }
   }
-  const Profile::StepEnd found = fit_step_end(runs, 2);
+  const Profile::StepEnd found = fit_step_end(runs);
   EXPECT_NEAR(found.seconds, truth.seconds, 1e-9);
   EXPECT_NEAR(found.seconds_per_peer, truth.seconds_per_peer, 1e-10);
   EXPECT_NEAR(found.seconds_per_parameter, truth.seconds_per_parameter, 1e-15);
   EXPECT_NEAR(found.seconds_per_exchanged_byte, truth.seconds_per_exchanged_byte, 1e-15);
   // Runs that get shorter with more parameters: that figure is none, not less than none.
   for (RunSample& run : runs) run.other_seconds = run.parameters > 2e5 ? 1e-3 : 2e-3;
-  EXPECT_EQ(fit_step_end(runs, 2).seconds_per_parameter, 0);
+  EXPECT_EQ(fit_step_end(runs).seconds_per_parameter, 0);
 }
 
 TEST(ProfileFit, AMessageIsLatencyAndBytes) {
