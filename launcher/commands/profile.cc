@@ -122,7 +122,7 @@ class Profiler {
     fmt::print(stderr, "{}", disturbance(samples));
     profile.measured = fit_parts(samples, head_share(job_, nodes));
     profile.end = fit_step_end(samples);
-    profile.message = fit_message(messages);
+    profile.message = fit_message(messages, profile.end);
     return profile;
   }
 

@@ -161,13 +161,15 @@ Profile::StepEnd fit_step_end(const std::vector<RunSample>& runs) {
   return {x[0], x[1], x[2], x[3]};
 }
 
-Profile::Message fit_message(const std::vector<MessageSample>& messages) {
-  if (messages.empty()) return {};
+Profile::Message fit_message(const std::vector<MessageSample>& runs, const Profile::StepEnd& end) {
+  if (runs.empty()) return {};
   std::vector<double> bytes, hops, busy;
-  for (const MessageSample& message : messages) {
-    bytes.push_back(message.bytes);
-    hops.push_back(message.hop_seconds);
-    busy.push_back(message.rank_seconds);
+  for (const MessageSample& run : runs) {
+    const double without =
+        end.seconds + end.seconds_per_peer + end.seconds_per_parameter * run.parameters;
+    bytes.push_back(run.bytes);
+    hops.push_back(run.hop_seconds);
+    busy.push_back(std::max(0.0, run.other_seconds - without) / run.messages);
   }
   const Line hop = fit_line(bytes, hops), rank = fit_line(bytes, busy);
   return {hop.at_zero, hop.slope, rank.at_zero, rank.slope};

@@ -21,10 +21,13 @@ struct RunSample {
   double parameters = 0;     // of a rank
 };
 
+// What a run on two pipeline ranks showed.
 struct MessageSample {
-  double bytes = 0;
+  double bytes = 0;  // of a message
   double hop_seconds = 0;
-  double rank_seconds = 0;
+  double messages = 0;       // of a step, each of which both ranks take part in
+  double other_seconds = 0;  // of a rank in a step beside its ops
+  double parameters = 0;     // of a rank
 };
 
 // Which part of what embedding and head take together is the head's, 0 .. 1, by kind of op.
@@ -39,8 +42,9 @@ std::vector<Profile::MeasuredParts> fit_parts(const std::vector<RunSample>& runs
 // Least squares of the errors as shares of the step, no figure below 0.
 Profile::StepEnd fit_step_end(const std::vector<RunSample>& runs);
 
-// A line through the sizes; one size alone is taken as latency. None: all zero.
-Profile::Message fit_message(const std::vector<MessageSample>& messages);
+// Lines through the sizes; one size alone is taken as latency. What a rank spends beside its ops
+// and beyond the end of a step goes to its messages. None: all zero.
+Profile::Message fit_message(const std::vector<MessageSample>& runs, const Profile::StepEnd& end);
 
 // Bytes that a rank with so many fp32 gradients sends in a step: 2 (data - 1) / data of them.
 double exchanged_bytes(double parameters, int data);

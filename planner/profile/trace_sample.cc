@@ -25,7 +25,6 @@ struct TracedStep {
   double seconds = 0;
   double cpu = 0;
   std::vector<TracedOp> ops;
-  std::vector<double> sends;  // seconds of each
 };
 
 std::map<int, TracedStep> read_rank(const std::string& path) {
@@ -33,15 +32,11 @@ std::map<int, TracedStep> read_rank(const std::string& path) {
   try {
     for (const Json& event : Json::parse(read_text_file(path))) {
       const auto category = event.value("cat", "");
-      if (category != "op" && category != "send" && category != "step") continue;
+      if (category != "op" && category != "step") continue;
       const Json& arguments = event.at("args");
       TracedStep& step = steps[arguments.at("step")];
       const double start = event.at("ts").get<double>() * 1e-6;
       const double seconds = event.at("dur").get<double>() * 1e-6;
-      if (category == "send") {
-        step.sends.push_back(seconds);
-        continue;
-      }
       const double cpu = arguments.at("cpu_us").get<double>() * 1e-6;
       if (category == "step") {
         step.seconds = seconds;
@@ -111,6 +106,22 @@ double total(const StageCost& cost) {
   return cost.forward + cost.backward();
 }
 
+// Processor time of a rank in a step beyond its ops, of which those of the first micro-batches are
+// taken to be like the others.
+double other_cpu(const std::vector<const TracedStep*>& ranks, int micro_batches) {
+  double whole = 0;
+  for (const TracedStep* step : ranks) whole += step->cpu / static_cast<double>(ranks.size());
+  return whole - micro_batches * total(mean_op(ranks, micro_batches, cpu_of));
+}
+
+double parameters_of_a_rank(const Plan& plan) {
+  double sum = 0;
+  for (const double count : stage_parameters(plan.job.model, plan.layout, plan.stages)) {
+    sum += count;
+  }
+  return sum / plan.layout.pipeline;
+}
+
 // How long after the end of its op each message let a rank start that had waited for it.
 void add_hops(const TracedStep& from, const TracedStep& to, OpKind kind,
               std::vector<double>& hops) {
@@ -170,10 +181,8 @@ RunSample run_sample(const RunDirectory& directory, const Plan& plan, int thread
     input.push_back(op.input);
     weight.push_back(op.weight);
     cores.push_back(layout.tensor * total(cpu) / total(clock));
-    double step_cpu = 0;
-    for (const TracedStep* rank : step) step_cpu += rank->cpu / static_cast<double>(step.size());
     whole.push_back(step.front()->seconds);
-    other.push_back((step_cpu - layout.micro_batches * total(cpu)) / threads);
+    other.push_back(other_cpu(step, layout.micro_batches) / threads);
   }
   RunSample sample;
   sample.tensor = layout.tensor;
@@ -185,26 +194,28 @@ RunSample run_sample(const RunDirectory& directory, const Plan& plan, int thread
   sample.cores = median(cores);
   sample.step_seconds = median(whole);
   sample.other_seconds = std::max(0.0, median(other));
-  for (const double count : stage_parameters(plan.job.model, layout, plan.stages)) {
-    sample.parameters += count;
-  }
+  sample.parameters = parameters_of_a_rank(plan);
   return sample;
 }
 
 MessageSample message_sample(const RunDirectory& directory, const Plan& plan) {
   const auto ranks = read_ranks(directory, plan);
-  std::vector<double> hops, sends;
-  for (const auto& [number, step] : ranks.front()) {
-    const auto other = ranks.back().find(number);
-    if (other == ranks.back().end()) continue;
-    add_hops(step, other->second, OpKind::forward, hops);
-    add_hops(other->second, step, OpKind::backward_input, hops);
-    sends.insert(sends.end(), step.sends.begin(), step.sends.end());
-    sends.insert(sends.end(), other->second.sends.begin(), other->second.sends.end());
+  const Layout& layout = plan.layout;
+  std::vector<double> hops, other;
+  for (const auto& [number, unused] : ranks.front()) {
+    const std::vector<const TracedStep*> step = step_of(ranks, number);
+    if (step.empty()) continue;
+    add_hops(*step.front(), *step.back(), OpKind::forward, hops);
+    add_hops(*step.back(), *step.front(), OpKind::backward_input, hops);
+    other.push_back(other_cpu(step, layout.micro_batches));
   }
-  const double bytes =
-      4.0 * plan.layout.micro_batch * plan.job.model.sequence * plan.job.model.hidden;
-  return {bytes, std::max(0.0, quantile(hops, 0.25)), median(sends)};
+  MessageSample sample;
+  sample.bytes = 4.0 * layout.micro_batch * plan.job.model.sequence * plan.job.model.hidden;
+  sample.hop_seconds = std::max(0.0, quantile(hops, 0.25));
+  sample.messages = 2 * layout.micro_batches;  // activations one way, gradients the other
+  sample.other_seconds = std::max(0.0, median(other));
+  sample.parameters = parameters_of_a_rank(plan);
+  return sample;
 }
 
 }  // namespace trireme

@@ -24,8 +24,8 @@ inline constexpr int kWarmUpSteps = 2;
 RunSample run_sample(const RunDirectory& directory, const Plan& plan, int threads);
 
 // Of two pipeline ranks: how long after the end of an op the rank that had waited for its output
-// started (the lower quartile: a waiting rank that is woken late was kept from its core), and how
-// long sending kept the rank from computing (the median).
+// started (the lower quartile: a waiting rank that is woken late was kept from its core), and what
+// the ranks spend beside their ops.
 MessageSample message_sample(const RunDirectory& directory, const Plan& plan);
 
 }  // namespace trireme

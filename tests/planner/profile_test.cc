@@ -215,12 +215,16 @@ TEST(ProfileFit, TheEndOfAStepIsFoundFromRunsThatFollowIt) {
   EXPECT_EQ(fit_step_end(runs).seconds_per_parameter, 0);
 }
 
+// A rank spends 1 + 2 + 3 ms at the end of a step, and the rest on its ten messages: 0.1 ms each of
+// the short ones and 0.5 ms each of the long.
 TEST(ProfileFit, AMessageIsLatencyAndBytes) {
-  const Profile::Message message = fit_message({{1000, 3e-5, 1e-5}, {5000, 7e-5, 1e-5}});
+  const Profile::StepEnd end{1e-3, 2e-3, 3e-9, 1};
+  const Profile::Message message =
+      fit_message({{1000, 3e-5, 10, 7e-3, 1e6}, {5000, 7e-5, 10, 11e-3, 1e6}}, end);
   EXPECT_NEAR(message.hop_seconds, 2e-5, 1e-12);
   EXPECT_NEAR(message.hop_seconds_per_byte, 1e-8, 1e-15);
-  EXPECT_NEAR(message.busy(3000), 1e-5, 1e-12);
-  EXPECT_EQ(fit_message({}).hop(1e6), 0);
+  EXPECT_NEAR(message.busy(3000), 3e-4, 1e-12);
+  EXPECT_EQ(fit_message({}, end).hop(1e6), 0);
   // All-reduce of 1000 numbers by four: 2 * 3/4 * 4000 bytes.
   EXPECT_DOUBLE_EQ(exchanged_bytes(1000, 4), 6000);
 }
