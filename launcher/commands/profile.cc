@@ -3,6 +3,8 @@
 #include <fmt/format.h>
 #include <unistd.h>
 
+#include <boost/asio/io_context.hpp>
+#include <boost/asio/signal_set.hpp>
 #include <csignal>
 #include <cstdlib>
 #include <filesystem>
@@ -52,14 +54,26 @@ class ScratchDirectory {
   std::string path_;
 };
 
-// Between runs, when no controller listens to signals.
-volatile std::sig_atomic_t stop_signal = 0;
-
-void listen_for_stop() {
-  for (const int signal : {SIGINT, SIGTERM}) {
-    std::signal(signal, [](int number) { stop_signal = number; });
+// Hears SIGINT and SIGTERM through the whole series: also between runs, and at the end of one, when
+// its controller no longer acts on them.
+class StopListener {
+ public:
+  StopListener() {
+    signals_.async_wait([this](const boost::system::error_code& error, int signal) {
+      if (!error) signal_ = signal;
+    });
   }
-}
+  // The signal that came, or 0.
+  int heard() {
+    io_.poll();
+    return signal_;
+  }
+
+ private:
+  boost::asio::io_context io_{1};
+  boost::asio::signal_set signals_{io_, SIGINT, SIGTERM};
+  int signal_ = 0;
+};
 
 class Silence : public RunObserver {
  public:
@@ -143,18 +157,22 @@ class Profiler {
     write_run_directory(done.directory, done.plan);
     Silence nobody;
     const auto starter = make_local_starter(program_path());
-    if (stop_signal != 0) throw Stopped{128 + stop_signal};
+    stop_if_asked();
     const RunOutcome outcome =
         Controller(controller_setup(done.plan, done.directory.root, ""), *starter, nobody).run();
-    listen_for_stop();  // the controller has put back what it found or the default
-    if (outcome.stopped) throw Stopped{outcome.exit_code};
+    stop_if_asked();
     if (outcome.failure) throw Error(ErrorKind::failed, to_text(*outcome.failure));
     return done;
+  }
+
+  void stop_if_asked() {
+    if (const int signal = stop_.heard(); signal != 0) throw Stopped{128 + signal};
   }
 
   Job job_;
   Cluster cluster_;
   ScratchDirectory scratch_;
+  StopListener stop_;
   size_t number_ = 0, total_ = 0;
 };
 
@@ -223,7 +241,6 @@ int run(const ProfileCommand& command) {
   }
   check_writable(command.output);
   std::signal(SIGPIPE, SIG_IGN);
-  listen_for_stop();
   const double begin = monotonic_seconds();
   try {
     const Profile profile = Profiler(job, cluster).make();
