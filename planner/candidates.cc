@@ -131,38 +131,37 @@ class Enumeration {
     layout.data = data;
     layout.micro_batch = micro_batch;
     layout.micro_batches = job_.training.global_batch / (data * micro_batch);
-    layout.sequence_parallel = pins_.sequence_parallel.value_or(false);
-    layout.recompute = pins_.recompute.value_or(Recompute::none);
-    layout.optimizer_sharding = pins_.optimizer_sharding.value_or(0);
-    for (const std::string& schedule :
-         pins_.schedule ? std::vector<std::string>{*pins_.schedule} : searched_schedules()) {
-      layout.schedule = schedule;
-      with_chunks(layout);
+    for (const Recompute recompute : recomputes()) {
+      layout.recompute = recompute;
+      for (const bool sequence_parallel : sequence_choices(tensor)) {
+        layout.sequence_parallel = sequence_parallel;
+        for (const int sharding : sharding_choices(data)) {
+          layout.optimizer_sharding = sharding;
+          sinks_.layout(layout);
+        }
+      }
     }
   }
 
-  // On one pipeline rank all schedules do the same work in the same time, and 1F1B holds least.
-  void with_chunks(Layout& layout) {
-    const std::optional<int> fixed = fixed_chunks(layout.schedule);
-    if (layout.pipeline == 1 && !pins_.schedule && !pins_.chunks && layout.schedule != "1f1b")
-      return;
-    int first = pins_.chunks.value_or(fixed.value_or(1)), last = first;
-    if (fixed && first != *fixed) return;
-    if (fewest_layers(layout.pipeline, first) > job_.model.layers) return;
-    if (!fixed && !pins_.chunks && layout.pipeline > 1) {
-      last = (job_.model.layers + 2) / layout.pipeline;
-    }
-    for (layout.chunks = first; layout.chunks <= last; ++layout.chunks) with_schedule(layout);
+  // The runtime of CPU ranks has none of the three, so on CPU nodes they are taken only as pinned.
+  // Selective recomputation repeats what only unfused attention stores.
+  std::vector<Recompute> recomputes() const {
+    if (pins_.recompute) return {*pins_.recompute};
+    if (nodes_.device.is_cpu()) return {Recompute::none};
+    if (job_.execution.attention == Attention::fused) return {Recompute::none, Recompute::full};
+    return {Recompute::none, Recompute::selective, Recompute::full};
   }
 
-  void with_schedule(const Layout& layout) const {
-    const auto no = why_not({.name = layout.schedule,
-                             .pipeline = layout.pipeline,
-                             .micro_batches = layout.micro_batches,
-                             .chunks = layout.chunks});
-    if (no)
-      return reject(fmt::format("pipeline={} schedule={}", layout.pipeline, layout.schedule), *no);
-    sinks_.layout(layout);
+  std::vector<bool> sequence_choices(int tensor) const {
+    if (pins_.sequence_parallel) return {*pins_.sequence_parallel};
+    if (nodes_.device.is_cpu() || tensor == 1) return {false};
+    return {false, true};
+  }
+
+  std::vector<int> sharding_choices(int data) const {
+    if (pins_.optimizer_sharding) return {*pins_.optimizer_sharding};
+    if (nodes_.device.is_cpu() || data == 1) return {0};
+    return {0, 1};
   }
 
   const Job& job_;
@@ -171,6 +170,21 @@ class Enumeration {
   const CandidateSinks& sinks_;
   int devices_;
 };
+
+// On one pipeline rank all schedules do the same work in the same time, and 1F1B holds least.
+bool worth_a_look(const Pins& pins, int pipeline, const std::string& schedule) {
+  return pipeline > 1 || pins.schedule || pins.chunks || schedule == "1f1b";
+}
+
+// The stages per pipeline rank to try for one schedule: from first to last, none when last < first.
+Range chunk_choices(const Job& job, int pipeline, const std::string& schedule) {
+  const std::optional<int> fixed = fixed_chunks(schedule);
+  const int first = job.pins.chunks.value_or(fixed.value_or(1));
+  if (fixed && first != *fixed) return {};
+  if (fewest_layers(pipeline, first) > job.model.layers) return {};
+  if (fixed || job.pins.chunks || pipeline == 1) return {first, first + 1};
+  return {first, (job.model.layers + 2) / pipeline + 1};
+}
 
 }  // namespace
 
@@ -211,8 +225,33 @@ void check_pins(const Job& job) {
   }
 }
 
-void enumerate_layouts(const Job& job, const NodeGroup& nodes, const CandidateSinks& sinks) {
+void enumerate_degrees(const Job& job, const NodeGroup& nodes, const CandidateSinks& sinks) {
   Enumeration(job, nodes, sinks).run();
+}
+
+std::vector<Completion> completions(const Job& job, int pipeline, int micro_batches,
+                                    const CandidateSinks& sinks) {
+  const Pins& pins = job.pins;
+  std::vector<Completion> result;
+  for (const std::string& schedule :
+       pins.schedule ? std::vector<std::string>{*pins.schedule} : searched_schedules()) {
+    if (!worth_a_look(pins, pipeline, schedule)) continue;
+    const Range chunks = chunk_choices(job, pipeline, schedule);
+    for (int count = chunks.begin; count < chunks.end; ++count) {
+      const auto no = why_not({.name = schedule,
+                               .pipeline = pipeline,
+                               .micro_batches = micro_batches,
+                               .chunks = count});
+      if (!no) {
+        result.push_back({schedule, count});
+      } else if (sinks.rejection) {
+        sinks.rejection(fmt::format("pipeline={} chunks={} micro_batches={} schedule={}", pipeline,
+                                    count, micro_batches, schedule),
+                        *no);
+      }
+    }
+  }
+  return result;
 }
 
 }  // namespace trireme

@@ -3,8 +3,10 @@
 #include <fmt/format.h>
 
 #include <algorithm>
+#include <map>
 #include <optional>
 #include <queue>
+#include <tuple>
 
 #include "planner/candidates.h"
 #include "planner/checker.h"
@@ -16,22 +18,47 @@
 namespace trireme {
 namespace {
 
-constexpr const char* kSavers =
-    "Not tried unless pinned: recompute=full, sequence_parallel=true, optimizer_sharding=1";
+constexpr const char* kNotTried =
+    " Not tried on CPU nodes unless pinned: recompute=full, sequence_parallel=true, "
+    "optimizer_sharding=1";
 
 // Interleaved groups that are tried for a layout. Longer ones gain next to nothing and hold ever
 // more activations.
 constexpr size_t kMostGroups = 8;
 
-// How much is known of a candidate's step time: more costs more to find out.
-enum class Known { quick_bound, cut_bound, exact };
+// How much is known of a candidate: more costs more to find out. `degrees` stands for all layouts
+// that complete it with a schedule and chunks; its seconds bound them all from below.
+enum class Known { degrees, cut_bound, exact };
 
 struct Candidate {
   Layout layout;
   size_t group = 0;
+  // Among candidates of equal seconds the first in the order of enumeration is the better one.
+  int64_t order = 0;
   double seconds = 0;  // a lower bound, or the prediction
-  Known known = Known::quick_bound;
+  Known known = Known::degrees;
 };
+
+// More than a choice of degrees can have completions.
+constexpr int64_t kMostCompletions = int64_t{1} << 24;
+
+// What a layout has besides degrees and schedule.
+std::string describe_options(const Layout& layout) {
+  std::string text;
+  if (layout.recompute != Recompute::none) {
+    text += fmt::format(" recompute={}", name_of(layout.recompute));
+  }
+  if (layout.sequence_parallel) text += " sequence_parallel=true";
+  if (layout.optimizer_sharding > 0) {
+    text += fmt::format(" optimizer_sharding={}", layout.optimizer_sharding);
+  }
+  return text;
+}
+
+std::string describe_degrees(const Layout& layout) {
+  return fmt::format("tensor={} pipeline={} data={} micro_batch={}{}", layout.tensor,
+                     layout.pipeline, layout.data, layout.micro_batch, describe_options(layout));
+}
 
 std::string reason_of(const Miss& miss) {
   const MemoryParts& parts = miss.needed;
@@ -44,7 +71,8 @@ std::string reason_of(const Miss& miss) {
 }
 
 // Best-first search: the candidate of least bound is looked at more closely until the least is an
-// exact prediction, which then nothing can beat (A* with lazily refined bounds).
+// exact prediction, which then nothing can beat (A* with lazily refined bounds). Degrees come
+// first; schedules and chunks are tried only for those whose bound is low enough.
 class Search {
  public:
   Search(const Job& job, const Cluster& cluster, const PlanOptions& options)
@@ -60,7 +88,7 @@ class Search {
     check_pins(job_);
     enumerate();
     while (!queue_.empty() && static_cast<int>(best_.size()) < std::max(1, options_.top)) {
-      const size_t next = queue_.top().second;
+      const size_t next = std::get<size_t>(queue_.top());
       queue_.pop();
       advance(next);
     }
@@ -71,7 +99,7 @@ class Search {
   }
 
  private:
-  using Entry = std::pair<double, size_t>;  // seconds, position in candidates_
+  using Entry = std::tuple<double, int64_t, size_t>;  // seconds, order, position in candidates_
 
   void reject(const std::string& layout, const std::string& reason) {
     last_reason_ = layout + ": " + reason;
@@ -81,57 +109,109 @@ class Search {
   void enumerate() {
     for (size_t g = 0; g < models_.size(); ++g) {
       const CandidateSinks sinks{
-          [&](const Layout& layout) {
-            candidates_.push_back({layout, g, models_[g].quick_bound(layout), Known::quick_bound});
-          },
+          [&](const Layout& layout) { add_degrees(layout, g); },
           [&](const std::string& layout, const std::string& reason) { reject(layout, reason); }};
-      enumerate_layouts(job_, cluster_.groups[g], sinks);
+      enumerate_degrees(job_, cluster_.groups[g], sinks);
     }
-    result_.considered = static_cast<int64_t>(candidates_.size());
     if (options_.keep_rejections) return look_at_all();
     std::vector<Entry> entries;
-    for (size_t i = 0; i < candidates_.size(); ++i) entries.emplace_back(candidates_[i].seconds, i);
+    entries.reserve(candidates_.size());
+    for (size_t i = 0; i < candidates_.size(); ++i) entries.push_back(entry(i));
     queue_ = decltype(queue_)(std::greater<>(), std::move(entries));
+  }
+
+  void add_degrees(const Layout& layout, size_t group) {
+    const size_t count = completions_of(layout).size();
+    if (count == 0) return;
+    result_.considered += static_cast<int64_t>(count);
+    candidates_.push_back({layout, group, ++degrees_ * kMostCompletions,
+                           models_[group].quick_bound(layout), Known::degrees});
+  }
+
+  const std::vector<Completion>& completions_of(const Layout& layout) {
+    const auto key = std::make_pair(layout.pipeline, layout.micro_batches);
+    const auto known = completions_.find(key);
+    if (known != completions_.end()) return known->second;
+    const CandidateSinks sinks{
+        {}, [&](const std::string& name, const std::string& reason) { reject(name, reason); }};
+    return completions_
+        .emplace(key, completions(job_, layout.pipeline, layout.micro_batches, sinks))
+        .first->second;
   }
 
   // Every layout's memory is looked at, fast or slow, so that all reasons can be listed.
   void look_at_all() {
-    for (size_t i = 0; i < candidates_.size(); ++i) advance(i);
+    const size_t degrees = candidates_.size();
+    for (size_t i = 0; i < degrees; ++i) advance(i);
+  }
+
+  Entry entry(size_t index) const {
+    return {candidates_[index].seconds, candidates_[index].order, index};
   }
 
   void advance(size_t index) {
     Candidate& candidate = candidates_[index];
     StepModel& model = models_[candidate.group];
-    if (candidate.known == Known::exact) {
-      best_.push_back(index);
-      return;
+    switch (candidate.known) {
+      case Known::exact:
+        best_.push_back(index);
+        return;
+      case Known::degrees:
+        if (!hopeless(candidate)) complete(index);
+        return;
+      case Known::cut_bound:
+        break;
     }
-    if (candidate.known == Known::quick_bound && hopeless(candidate)) return;
     const std::vector<Stage> stages = model.cut(candidate.layout);
-    if (candidate.known == Known::quick_bound) {
-      if (!fits(candidate, model.least_memory(candidate.layout, stages))) return;
-      candidate.known = Known::cut_bound;
-      candidate.seconds = std::max(candidate.seconds, model.cut_bound(candidate.layout, stages));
-    } else {
-      const Schedule schedule = schedule_of(candidate, stages);
-      ++result_.evaluated;
-      if (!fits(candidate, model.memory(candidate.layout, stages, schedule))) return;
-      candidate.known = Known::exact;
-      candidate.seconds = model.predict(candidate.layout, stages, schedule).step_seconds;
-    }
-    queue_.emplace(candidate.seconds, index);
+    const Schedule schedule = schedule_of(candidate, stages);
+    ++result_.evaluated;
+    if (!fits(candidate, model.memory(candidate.layout, stages, schedule))) return;
+    candidate.known = Known::exact;
+    candidate.seconds = model.predict(candidate.layout, stages, schedule).step_seconds;
+    queue_.push(entry(index));
   }
 
-  // Whether the average rank misses more bytes than the closest miss so far: then this layout
-  // neither fits nor is worth naming, and needs no cut to know it.
-  bool hopeless(const Candidate& candidate) {
-    if (!miss_ || options_.keep_rejections) return false;
-    const StepModel& model = models_[candidate.group];
-    if (model.average_resident(candidate.layout) - model.device_memory() <=
-        miss_->missing_bytes()) {
-      return false;
+  // Puts the layouts that these degrees stand for in their place, as far as they may fit.
+  void complete(size_t index) {
+    const Candidate degrees = candidates_[index];
+    StepModel& model = models_[degrees.group];
+    int64_t order = degrees.order;
+    std::map<std::pair<bool, int>, std::pair<std::vector<Stage>, CutMemory>> cuts;  // by placement
+    for (const Completion& completion : completions_of(degrees.layout)) {
+      Candidate candidate = degrees;
+      candidate.layout.schedule = completion.schedule;
+      candidate.layout.chunks = completion.chunks;
+      candidate.order = order++;
+      candidate.known = Known::cut_bound;
+      const auto [known, is_new] =
+          cuts.try_emplace({v_placed(completion.schedule), completion.chunks});
+      auto& [stages, memory] = known->second;
+      if (is_new) {
+        stages = model.cut(candidate.layout);
+        memory = model.cut_memory(candidate.layout, stages);
+      }
+      if (!fits(candidate, model.least_memory(candidate.layout, memory))) continue;
+      candidate.seconds = std::max(candidate.seconds, model.cut_bound(candidate.layout, stages));
+      candidates_.push_back(std::move(candidate));
+      queue_.push(entry(candidates_.size() - 1));
     }
+  }
+
+  // Whether the average rank misses more bytes than the closest miss so far: then these degrees
+  // neither fit nor are worth naming, and need no schedule to know it.
+  bool hopeless(const Candidate& candidate) {
+    if (!miss_) return false;
+    const StepModel& model = models_[candidate.group];
+    const double resident = model.average_resident(candidate.layout);
+    if (resident - model.device_memory() <= miss_->missing_bytes()) return false;
     fastest_miss_ = std::min(fastest_miss_, candidate.seconds);
+    if (options_.keep_rejections) {
+      result_.rejections.push_back(
+          {describe_degrees(candidate.layout),
+           fmt::format("parameters, gradients and optimizer state of the average pipeline rank "
+                       "take {:.2f} GB of {:.2f} GB",
+                       resident / 1e9, model.device_memory() / 1e9)});
+    }
     return true;
   }
 
@@ -193,8 +273,14 @@ class Search {
   NoPlan nothing_fits() const {
     if (!miss_) return {{}, last_reason_, "no layout fits; " + last_reason_};
     return {miss_, "",
-            fmt::format("no layout fits the memory; closest is {}: {}. {}", describe(miss_->layout),
-                        reason_of(*miss_), kSavers)};
+            fmt::format("no layout fits the memory; closest is {}: {}.{}", describe(miss_->layout),
+                        reason_of(*miss_), not_tried())};
+  }
+
+  const char* not_tried() const {
+    const bool cpu = std::any_of(cluster_.groups.begin(), cluster_.groups.end(),
+                                 [](const NodeGroup& group) { return group.device.is_cpu(); });
+    return cpu ? kNotTried : "";
   }
 
   void fill_result() {
@@ -235,7 +321,7 @@ class Search {
     }
     if (fastest_miss_ < result_.plan.prediction.step_seconds) {
       result_.notes.push_back(
-          fmt::format("layouts that may be faster do not fit the memory. {}", kSavers));
+          fmt::format("layouts that may be faster do not fit the memory.{}", not_tried()));
     }
     for (size_t g = 0; g < cluster_.groups.size(); ++g) {
       if (g == group) continue;
@@ -252,6 +338,9 @@ class Search {
   const PlanOptions& options_;
   std::vector<StepModel> models_;  // by node group
   std::vector<Candidate> candidates_;
+  int64_t degrees_ = 0;
+  // By pipeline and micro-batches.
+  std::map<std::pair<int, int>, std::vector<Completion>> completions_;
   std::priority_queue<Entry, std::vector<Entry>, std::greater<>> queue_;
   std::vector<size_t> best_;  // exact, fastest first
   std::optional<Miss> miss_;
@@ -263,9 +352,9 @@ class Search {
 }  // namespace
 
 std::string describe(const Layout& layout) {
-  return fmt::format("tensor={} pipeline={} data={} chunks={} micro_batch={} schedule={}",
+  return fmt::format("tensor={} pipeline={} data={} chunks={} micro_batch={} schedule={}{}",
                      layout.tensor, layout.pipeline, layout.data, layout.chunks, layout.micro_batch,
-                     layout.schedule);
+                     layout.schedule, describe_options(layout));
 }
 
 std::variant<PlanResult, NoPlan> try_plan(const Job& job, const Cluster& cluster,

@@ -68,22 +68,26 @@ struct NoPlan {
 };
 
 // The fastest layout of `job` on one node group of `cluster`, pins honoured. Searched are
-//   tensor       divisors of a node's devices within its fastest links, at most one per key-value
-//   head pipeline, data, chunks, micro-batch   all that fit the devices, layers and the batch
-//   schedule     all that are built; of interleaved's groups the eight shortest, the fastest that
-//   fits
-// Recomputation, sequence parallelism and optimizer sharding stay off unless pinned. A layout is
-// taken when its predicted memory fits the device. The search is exact under the cost model: every
-// layout it did not simulate has a lower bound above the result. Deterministic; pure.
+//   tensor                divisors of a node's devices within its fastest links, at most one per
+//                         key-value head
+//   pipeline, data, chunks, micro-batch   all that fit the devices, layers and the batch
+//   schedule              all that are built for training with one version of the weights; of
+//                         interleaved's groups the eight shortest, the fastest that fits
+//   recompute             none, selective (where attention is unfused), full, for all stages alike
+//   sequence parallelism  off, on
+//   optimizer sharding    off, on
+// On CPU nodes the last three stay off unless pinned: CPU ranks run without them. A layout is taken
+// when its predicted memory fits the device. The search is exact under the cost model: every layout
+// it did not simulate has a lower bound above the result. Among equally fast ones the first in the
+// order of enumeration wins, the plainest. Deterministic; pure.
 //
-// Throws Error(bad_input) for pins that contradict each other or the job, Error(unavailable) for a
-// pinned schedule that is not built.
+// Throws Error(bad_input) for pins that contradict each other or the job.
 std::variant<PlanResult, NoPlan> try_plan(const Job& job, const Cluster& cluster,
                                           const PlanOptions& options);
 // The same for callers that need a plan: Error(no_layout) with NoPlan's reason.
 PlanResult find_plan(const Job& job, const Cluster& cluster, const PlanOptions& options);
 
-// "tensor=2 pipeline=4 data=1 chunks=1 micro_batch=2 schedule=1f1b"
+// "tensor=2 pipeline=4 data=1 chunks=1 micro_batch=2 schedule=1f1b", and what it has besides.
 std::string describe(const Layout& layout);
 
 }  // namespace trireme

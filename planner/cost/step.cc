@@ -333,19 +333,24 @@ std::vector<MemoryParts> StepModel::memory(const Layout& layout, const std::vect
   return memory;
 }
 
-std::vector<MemoryParts> StepModel::least_memory(const Layout& layout,
-                                                 const std::vector<Stage>& stages) const {
-  std::vector<MemoryParts> memory = resident_memory(job_, layout, stages, group_.device.is_cpu());
+CutMemory StepModel::cut_memory(const Layout& layout, const std::vector<Stage>& stages) const {
+  CutMemory cut;
+  cut.resident = resident_memory(job_, layout, stages, group_.device.is_cpu());
+  cut.least_activation.assign(cut.resident.size(), std::numeric_limits<double>::infinity());
   const std::vector<double> bytes = activation_bytes(layout, stages);
-  std::vector<double> least(memory.size(), std::numeric_limits<double>::infinity());
   for (size_t s = 0; s < bytes.size(); ++s) {
-    double& of_rank = least[static_cast<size_t>(stages[s].pipeline_rank)];
+    double& of_rank = cut.least_activation[static_cast<size_t>(stages[s].pipeline_rank)];
     of_rank = std::min(of_rank, bytes[s]);
   }
+  return cut;
+}
+
+std::vector<MemoryParts> StepModel::least_memory(const Layout& layout, const CutMemory& cut) const {
+  std::vector<MemoryParts> memory = cut.resident;
+  const std::vector<int> peaks =
+      least_peak_activations(layout.schedule, layout.pipeline, layout.chunks, layout.micro_batches);
   for (size_t rank = 0; rank < memory.size(); ++rank) {
-    memory[rank].activations =
-        least[rank] * least_peak_activations(layout.schedule, layout.pipeline, layout.chunks,
-                                             layout.micro_batches, static_cast<int>(rank));
+    memory[rank].activations = cut.least_activation[rank] * peaks[rank];
   }
   return memory;
 }

@@ -27,6 +27,12 @@ struct ModelSeconds {
   PartSeconds layer, embedding, head;
 };
 
+// By pipeline rank, for any schedule on one cut.
+struct CutMemory {
+  std::vector<MemoryParts> resident;
+  std::vector<double> least_activation;  // bytes of one, of the stage of the rank that has least
+};
+
 // The analytic model of a training step of one job on one node group: from a layout to seconds and
 // bytes. Figures come from the cluster file and the kernel counts; on CPU nodes those of a profile
 // take their place where it has them, and ranks that share cores slow each other down as they run.
@@ -56,9 +62,10 @@ class StepModel {
   // By pipeline rank, with the activations that this schedule holds.
   std::vector<MemoryParts> memory(const Layout& layout, const std::vector<Stage>& stages,
                                   const Schedule& schedule) const;
-  // The same with the fewest activations that the schedule of this name can hold.
-  std::vector<MemoryParts> least_memory(const Layout& layout,
-                                        const std::vector<Stage>& stages) const;
+  // What all schedules on one cut have in common, and with it the memory of the schedule that this
+  // layout names, at least.
+  CutMemory cut_memory(const Layout& layout, const std::vector<Stage>& stages) const;
+  std::vector<MemoryParts> least_memory(const Layout& layout, const CutMemory& cut) const;
   // Parameters, gradients and optimizer state of the average pipeline rank: the fullest has no
   // less.
   double average_resident(const Layout& layout) const;

@@ -194,9 +194,15 @@ double schedule_bound(const std::string& name, int pipeline, int chunks, int mic
   return built_member(name).bound({pipeline, micro_batches, chunks}, costs);
 }
 
-int least_peak_activations(const std::string& name, int pipeline, int chunks, int micro_batches,
-                           int rank) {
-  return built_member(name).least_peak({pipeline, micro_batches, chunks}, rank);
+std::vector<int> least_peak_activations(const std::string& name, int pipeline, int chunks,
+                                        int micro_batches) {
+  const FamilyMember& member = built_member(name);
+  std::vector<int> peaks;
+  peaks.reserve(static_cast<size_t>(pipeline));
+  for (int rank = 0; rank < pipeline; ++rank) {
+    peaks.push_back(member.least_peak({pipeline, micro_batches, chunks}, rank));
+  }
+  return peaks;
 }
 
 std::vector<std::optional<int>> groups_to_try(const std::string& name, int pipeline,
@@ -210,6 +216,10 @@ std::optional<int> fixed_chunks(const std::string& name) {
   const Chunks chunks = built_member(name).chunks;
   if (chunks == Chunks::any) return std::nullopt;
   return chunks == Chunks::v ? 2 : 1;
+}
+
+bool v_placed(const std::string& name) {
+  return built_member(name).chunks == FamilyMember::Chunks::v;
 }
 
 std::vector<StagePlace> places_of(const std::string& name, int pipeline, int chunks) {

@@ -54,9 +54,9 @@ std::optional<std::string> why_not(const ScheduleRequest& request);
 // No schedule of this name ends earlier, whatever its group and warm-up.
 double schedule_bound(const std::string& name, int pipeline, int chunks, int micro_batches,
                       const Costs& costs);
-// Chunk activations that pipeline rank `rank` holds at its peak, at least.
-int least_peak_activations(const std::string& name, int pipeline, int chunks, int micro_batches,
-                           int rank);
+// By pipeline rank: the chunk activations that it holds at its peak, at least.
+std::vector<int> least_peak_activations(const std::string& name, int pipeline, int chunks,
+                                        int micro_batches);
 
 // The groups that a search should try for this schedule: nothing but "no group" where a schedule
 // has none. Of the legal groups the `most` shortest, which hold the fewest activations.
@@ -66,7 +66,9 @@ std::vector<std::optional<int>> groups_to_try(const std::string& name, int pipel
 // The stages per pipeline rank that a schedule always has; nothing where it takes any number.
 std::optional<int> fixed_chunks(const std::string& name);
 
-// Where the stages of this schedule lie.
+// Where the stages of this schedule lie: for one pipeline and chunk count, schedules that agree on
+// v_placed put them alike.
+bool v_placed(const std::string& name);
 std::vector<StagePlace> places_of(const std::string& name, int pipeline, int chunks);
 
 // What make_schedule builds, in the order in which plans prefer them on a tie.

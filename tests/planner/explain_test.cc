@@ -78,12 +78,15 @@ TEST_F(Explained, APlanWithABadPinLosesToTheAlternative) {
   EXPECT_EQ(ask({"tensor=1"}).standing, Standing::faster);
 }
 
+constexpr std::initializer_list<const char*> kUnsaved = {"tensor=1", "pipeline=1",
+                                                         "optimizer_sharding=0", "recompute=none"};
+
 // GPT of 8 layers of hidden 1024 and its embedding: about 8 x 12 x 1024^2 = 100 M parameters, 16
 // bytes each with gradients and moments, so 1.6 GB and the reserve of 1.5 GB on one device; 2.6 GB
 // hold a part of it.
 TEST_F(Explained, WhatDoesNotFitIsToldByRankAndPart) {
   cluster_ = round_cluster(1, 8, 2.6);
-  const Explanation answer = ask({"tensor=1", "pipeline=1"});
+  const Explanation answer = ask(kUnsaved);
   ASSERT_EQ(answer.standing, Standing::does_not_fit);
   ASSERT_TRUE(answer.miss.has_value());
   const Miss& miss = *answer.miss;
@@ -103,9 +106,9 @@ TEST_F(Explained, WhatDoesNotFitIsToldByRankAndPart) {
 // With memory enough the step is what a device of that memory would take.
 TEST_F(Explained, WhatDoesNotFitIsTimedAsIfItDid) {
   cluster_ = round_cluster(1, 8, 2.6);
-  const Explanation answer = ask({"tensor=1", "pipeline=1"});
+  const Explanation answer = ask(kUnsaved);
   ASSERT_TRUE(answer.unfit.has_value());
-  job_.pins = pinned({"tensor=1", "pipeline=1"});
+  job_.pins = pinned(kUnsaved);
   const std::string micro_batch = "micro_batch=" + std::to_string(answer.miss->layout.micro_batch);
   const std::string data = "data=" + std::to_string(answer.miss->layout.data);
   set_pin(job_.pins, micro_batch);
@@ -118,7 +121,7 @@ TEST_F(Explained, WhatDoesNotFitIsTimedAsIfItDid) {
 // plan that fits.
 TEST_F(Explained, RemediesFit) {
   cluster_ = round_cluster(1, 8, 2.6);
-  const Explanation answer = ask({"tensor=1", "pipeline=1"});
+  const Explanation answer = ask(kUnsaved);
   ASSERT_FALSE(answer.remedies.empty());
   for (const Remedy& remedy : answer.remedies) {
     EXPECT_EQ(remedy.best.layout.pipeline, 1);

@@ -315,7 +315,7 @@ TEST(ScheduleFormulas, NoScheduleBeatsItsBoundsOfTimeAndMemory) {
           EXPECT_GE(simulation.makespan * (1 + 1e-12), schedule_bound(name, p, v, m, request.costs))
               << name << " p" << p << " m" << m;
           for (int r = 0; r < p; ++r) {
-            EXPECT_LE(least_peak_activations(name, p, v, m, r),
+            EXPECT_LE(least_peak_activations(name, p, v, m)[static_cast<size_t>(r)],
                       simulation.peak_activations[static_cast<size_t>(r)])
                 << name << " p" << p << " m" << m << " r" << r;
           }
