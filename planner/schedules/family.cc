@@ -90,8 +90,7 @@ FamilyMember one_forward_one_backward() {
           .bound = loop_bound,
           .least_peak = [](const Shape& s,
                            int rank) { return std::min(s.pipeline - rank, s.micro_batches); },
-          .warm_up_slope = 1,
-          .searched = true};
+          .warm_up_slope = 1};
 }
 
 FamilyMember interleaved() {
@@ -110,24 +109,21 @@ FamilyMember interleaved() {
               },
           .chunks = Chunks::any,
           .groups = true,
-          .warm_up_slope = 2,
-          .searched = true};
+          .warm_up_slope = 2};
 }
 
 FamilyMember gpipe() {
   return {.name = "gpipe",
           .build = [](const Shape& s) { return gpipe_schedule(s.pipeline, s.micro_batches); },
           .bound = loop_bound,
-          .least_peak = [](const Shape& s, int) { return s.micro_batches; },
-          .searched = true};
+          .least_peak = [](const Shape& s, int) { return s.micro_batches; }};
 }
 
 FamilyMember naive() {
   return {.name = "naive",
           .build = [](const Shape& s) { return naive_schedule(s.pipeline, s.micro_batches); },
           .bound = naive_time,
-          .least_peak = [](const Shape&, int) { return 1; },
-          .searched = true};
+          .least_peak = [](const Shape&, int) { return 1; }};
 }
 
 FamilyMember eager() {
@@ -201,8 +197,7 @@ FamilyMember zb_v() {
           .build = [](const Shape& s) { return zb_v_schedule(s.pipeline, s.micro_batches); },
           .bound = split_v_bound,
           .least_peak = [](const Shape& s, int) { return least_of_v(s, 2 * s.pipeline); },
-          .chunks = Chunks::v,
-          .searched = true};
+          .chunks = Chunks::v};
 }
 
 FamilyMember v_half() {
@@ -237,7 +232,8 @@ FamilyMember pipedream() {
           .build = [](const Shape& s) { return pipedream_schedule(s.pipeline, s.micro_batches); },
           .bound = loop_bound,
           .least_peak = [](const Shape& s,
-                           int rank) { return std::min(s.pipeline - rank, s.micro_batches); }};
+                           int rank) { return std::min(s.pipeline - rank, s.micro_batches); },
+          .searched = false};
 }
 
 FamilyMember forward_only() {
@@ -249,7 +245,8 @@ FamilyMember forward_only() {
           .bound = forward_only_bound,
           .least_peak = [](const Shape&, int) { return 1; },
           .chunks = Chunks::any,
-          .groups = true};
+          .groups = true,
+          .searched = false};
 }
 
 }  // namespace

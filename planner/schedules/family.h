@@ -34,7 +34,8 @@ struct FamilyMember {
   int warm_up_slope = 0;
   // Weight gradients that wait until the end, for each rank that lies before; -1: full backwards.
   int held_back_slope = -1;
-  bool searched = false;
+  // Whether plans choose it by themselves: not what trains on old weights, or does not train.
+  bool searched = true;
 
   std::vector<StagePlace> places(int pipeline, int chunk_count) const {
     return chunks == Chunks::v ? v_placement(pipeline, chunk_count)

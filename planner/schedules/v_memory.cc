@@ -1,6 +1,6 @@
 #include <algorithm>
 #include <array>
-#include <tuple>
+#include <numeric>
 
 #include "planner/schedules/generators.h"
 
@@ -32,19 +32,25 @@ struct Placed {
   int index = 0;  // the micro-batch; for weight gradients their position among all of the rank's
 };
 
+// By slot, then rank; slots are counted, since there are few for the many ops.
 std::vector<Placed> in_order(const std::vector<RankSlots>& ranks) {
-  std::vector<Placed> ops;
+  std::vector<size_t> begin;  // by slot: where its ops begin
+  for (const RankSlots& slots : ranks) {
+    for (const std::vector<int>& of_kind : slots) {
+      begin.resize(std::max(begin.size(), at(of_kind.back()) + 2), 0);
+      for (const int slot : of_kind) ++begin[at(slot) + 1];
+    }
+  }
+  std::partial_sum(begin.begin(), begin.end(), begin.begin());
+  std::vector<Placed> ops(begin.back());
   for (size_t rank = 0; rank < ranks.size(); ++rank) {
     for (size_t kind = 0; kind < ranks[rank].size(); ++kind) {
       int index = 0;
       for (const int slot : ranks[rank][kind]) {
-        ops.push_back({slot, static_cast<int>(rank), static_cast<int>(kind), index++});
+        ops[begin[at(slot)]++] = {slot, static_cast<int>(rank), static_cast<int>(kind), index++};
       }
     }
   }
-  std::sort(ops.begin(), ops.end(), [](const Placed& a, const Placed& b) {
-    return std::tie(a.slot, a.rank, a.kind) < std::tie(b.slot, b.rank, b.kind);
-  });
   return ops;
 }
 

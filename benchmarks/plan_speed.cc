@@ -1,0 +1,124 @@
+// How long does the planner search, how much memory does it take, and how do both grow with the
+// cluster?
+//
+//   plan-speed
+//
+// Plans Llama 8B and 405B (bf16, sequences of 8192, 2048 samples a step, every choice open) for
+// clusters of 8 to 131,072 H100. Each size runs in a process of its own, so that its peak memory is
+// its own. The last column compares with one simulation of the plan's step: what the search would
+// cost if it knew the answer.
+
+#include <fmt/format.h>
+#include <sys/resource.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include <algorithm>
+#include <chrono>
+#include <string>
+#include <variant>
+
+#include "planner/cost/step.h"
+#include "planner/search.h"
+#include "topology/cluster.h"
+
+namespace trireme::bench {
+namespace {
+
+Job llama(const std::string& name, int layers, int hidden, int heads, int ffn_hidden) {
+  Job job;
+  job.name = name;
+  job.model.family = Family::llama;
+  job.model.layers = layers;
+  job.model.hidden = hidden;
+  job.model.heads = heads;
+  job.model.kv_heads = 8;
+  job.model.head_dim = 128;
+  job.model.ffn_hidden = ffn_hidden;
+  job.model.vocab = 128256;
+  job.model.sequence = job.model.positions = 8192;
+  job.training.global_batch = 2048;
+  job.training.dtype = Dtype::bf16;
+  job.training.reduction = Reduction::fast;
+  return job;
+}
+
+// Nodes of eight H100 on 400 Gbit/s InfiniBand, eight nodes on a leaf switch.
+Cluster h100_cluster(int nodes) {
+  NodeGroup group;
+  for (int n = 0; n < nodes; ++n) group.hosts.push_back(fmt::format("gpu{:05}", n));
+  group.device = *find_device("H100-SXM-80GB");
+  group.devices = 8;
+  group.link = NodeLink::nvlink;
+  group.link_bytes_per_s = group.device.link_bytes_per_s;
+  group.nics = 8;
+  group.nic_bytes_per_s = 50e9;
+  Cluster cluster{"h100", {group}, {}};
+  cluster.fabric.kind = FabricKind::tree;
+  cluster.fabric.latency_s = 5e-6;
+  cluster.fabric.spine_latency_s = 7e-6;
+  cluster.fabric.leaf_nodes = 8;
+  return cluster;
+}
+
+double now() {
+  return std::chrono::duration<double>(std::chrono::steady_clock::now().time_since_epoch()).count();
+}
+
+std::string outcome(const PlanResult& result, const Job& job, const Cluster& cluster,
+                    double seconds) {
+  const double begin = now();
+  StepModel model(job, cluster, 0);
+  model.predict(result.plan.layout, result.plan.stages, result.plan.schedule);
+  return fmt::format(
+      "{:>9} {:>9}  {:<34} {:>7.2f} s {:>7.0f}x", result.considered, result.evaluated,
+      fmt::format("{}x{}x{} v{} b{} {}", result.plan.layout.tensor, result.plan.layout.pipeline,
+                  result.plan.layout.data, result.plan.layout.chunks,
+                  result.plan.layout.micro_batch, result.plan.layout.schedule),
+      result.plan.prediction.step_seconds, seconds / (now() - begin));
+}
+
+void measure(const Job& job, int devices) {
+  const Cluster cluster = h100_cluster(devices / 8);
+  double seconds = 1e300;
+  std::variant<PlanResult, NoPlan> answer;
+  for (int turn = 0; turn < 3; ++turn) {
+    const double begin = now();
+    answer = try_plan(job, cluster, {});
+    seconds = std::min(seconds, now() - begin);
+  }
+  rusage usage{};
+  getrusage(RUSAGE_SELF, &usage);
+  const auto* result = std::get_if<PlanResult>(&answer);
+  fmt::print("{:<6} {:>7} {:>7.0f} ms {:>5.0f} MiB  {}\n", job.name, devices, seconds * 1e3,
+             static_cast<double>(usage.ru_maxrss) / 1024,
+             result != nullptr ? outcome(*result, job, cluster, seconds) : "no layout fits");
+}
+
+void measure_in_a_child(const Job& job, int devices) {
+  const pid_t child = fork();
+  if (child == 0) {
+    measure(job, devices);
+    std::fflush(stdout);
+    _exit(0);
+  }
+  int status = 0;
+  waitpid(child, &status, 0);
+}
+
+}  // namespace
+}  // namespace trireme::bench
+
+int main() {
+  using namespace trireme::bench;
+  setvbuf(stdout, nullptr, _IOLBF, 0);
+  fmt::print("{:<6} {:>7} {:>10} {:>9}  {:>9} {:>9}  {:<34} {:>9} {:>8}\n", "model", "devices",
+             "search", "memory", "layouts", "simulated", "plan", "step", "search");
+  const auto small = llama("8B", 32, 4096, 32, 14336);
+  const auto large = llama("405B", 126, 16384, 128, 53248);
+  for (const int devices : {8, 64, 512, 1024}) measure_in_a_child(small, devices);
+  for (const int devices : {512, 1024, 4096, 16384, 65536, 131072}) {
+    measure_in_a_child(large, devices);
+  }
+  return 0;
+}
