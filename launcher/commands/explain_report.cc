@@ -57,9 +57,9 @@ std::string miss_table(const Explanation& explanation, const Plan& plan, bool co
   constexpr int kBar = 60;
   const Miss& miss = *explanation.miss;
   std::string text =
-      fmt::format("  closest: {}\n  pipeline rank {} needs {} of {}: {} too much\n",
-                  describe(miss.layout), miss.pipeline_rank, size(miss.needed.total()),
-                  size(miss.device_bytes), size(miss.missing_bytes()));
+      paragraph("  closest: ", describe(miss.layout)) +
+      fmt::format("  pipeline rank {} needs {} of {}: {} too much\n", miss.pipeline_rank,
+                  size(miss.needed.total()), size(miss.device_bytes), size(miss.missing_bytes()));
   for (const auto& [name, bytes] : named_parts(miss.needed)) {
     text += fmt::format("    {:<12} {:>10} |{}|\n", name, size(bytes),
                         bar(bytes / miss.needed.total(), kBar, colour));
@@ -87,8 +87,8 @@ std::string explanation_table(const std::string& asked, const Explanation& expla
     return text + miss_table(explanation, plan, colour);
   }
   if (explanation.standing == Standing::chosen) return text;
-  text += fmt::format("  best: {}\n  {}\n", describe(explanation.best->layout),
-                      against(explanation.best->prediction, plan));
+  text += paragraph("  best: ", describe(explanation.best->layout));
+  text += fmt::format("  {}\n", against(explanation.best->prediction, plan));
   text += changes_table(explanation, colour);
   if (explanation.standing == Standing::faster) {
     text += "  The plan's own pins exclude it, or it takes a choice that is not made unpinned.\n";
