@@ -197,7 +197,8 @@ FamilyMember zb_v() {
           .build = [](const Shape& s) { return zb_v_schedule(s.pipeline, s.micro_batches); },
           .bound = split_v_bound,
           .least_peak = [](const Shape& s, int) { return least_of_v(s, 2 * s.pipeline); },
-          .chunks = Chunks::v};
+          .chunks = Chunks::v,
+          .placed_anew = true};
 }
 
 FamilyMember v_half() {
@@ -206,7 +207,8 @@ FamilyMember v_half() {
       .build = [](const Shape& s) { return v_half_schedule(s.pipeline, s.micro_batches); },
       .bound = split_v_bound,
       .least_peak = [](const Shape& s, int) { return least_of_v(s, 2 * ((s.pipeline + 2) / 2)); },
-      .chunks = Chunks::v};
+      .chunks = Chunks::v,
+      .placed_anew = true};
 }
 
 FamilyMember v_min() {
@@ -216,7 +218,8 @@ FamilyMember v_min() {
           // Some ranks hold one less than the most.
           .least_peak = [](const Shape& s,
                            int) { return least_of_v(s, 2 * ((s.pipeline + 4) / 3) - 1); },
-          .chunks = Chunks::v};
+          .chunks = Chunks::v,
+          .placed_anew = true};
 }
 
 FamilyMember dualpipe_v() {
@@ -228,12 +231,15 @@ FamilyMember dualpipe_v() {
 }
 
 FamilyMember pipedream() {
-  return {.name = "pipedream",
-          .build = [](const Shape& s) { return pipedream_schedule(s.pipeline, s.micro_batches); },
-          .bound = loop_bound,
-          .least_peak = [](const Shape& s,
-                           int rank) { return std::min(s.pipeline - rank, s.micro_batches); },
-          .searched = false};
+  return {
+      .name = "pipedream",
+      .build =
+          [](const Shape& s) { return pipedream_schedule(s.pipeline, s.micro_batches, s.deeper); },
+      .bound = loop_bound,
+      .least_peak = [](const Shape& s,
+                       int rank) { return std::min(s.pipeline - rank, s.micro_batches); },
+      .warm_up_slope = 1,
+      .searched = false};
 }
 
 FamilyMember forward_only() {

@@ -32,6 +32,8 @@ struct FamilyMember {
   bool groups = false;
   // Forwards of warm-up for each rank that lies behind; 0: there is none to deepen.
   int warm_up_slope = 0;
+  // Without a warm-up to deepen: its ops can be placed anew where hops take time.
+  bool placed_anew = false;
   // Weight gradients that wait until the end, for each rank that lies before; -1: full backwards.
   int held_back_slope = -1;
   // Whether plans choose it by themselves: not what trains on old weights, or does not train.

@@ -29,7 +29,9 @@ struct ScheduleRequest {
   // the round trip of a micro-batch from rank r to the last rank and back, hops included,
   //   n_r >= [(p-r)(F+B) + 2(p-1-r)hop] / (F+B)                           (whole trip)
   //   n_r  = 1 + (p-1-r) ceil[(F+B + 2hop) / (F+B)]                       (hop by hop)
-  // With uneven stages these are sums over the stages from rank r on, divided by the slowest.
+  // With uneven stages these are sums over the stages from rank r on, divided by the slowest. The V
+  // schedules zb-v, v-half and v-min place their ops anew instead (synthesis/placed_anew.h), also
+  // with more in flight.
   bool latency_aware = false;
   // Most chunk activations that a rank may hold: one for all ranks or one for each. Groups and
   // warm-up are chosen among those that keep it.

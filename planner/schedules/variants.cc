@@ -4,7 +4,9 @@
 
 #include <algorithm>
 #include <cmath>
+#include <limits>
 
+#include "planner/synthesis/placed_anew.h"
 #include "topology/base/error.h"
 
 namespace trireme {
@@ -135,7 +137,7 @@ std::vector<Shape> shapes_of(const FamilyMember& member, const ScheduleRequest& 
       shape.deeper.assign(static_cast<size_t>(request.pipeline), *request.warm_up);
     }
     shapes.push_back(shape);
-    if (!request.latency_aware) continue;
+    if (!request.latency_aware || member.warm_up_slope == 0) continue;
     const Covering wanted = covering(member, request, chunks);
     for (const InFlight* in_flight : {&wanted.trip, &wanted.hops}) {
       shape.deeper = deeper_for(member, request, shape, *in_flight);
@@ -168,34 +170,67 @@ Excess excess_of(const Schedule& schedule, const ScheduleRequest& request) {
   return worst;
 }
 
+std::vector<Schedule> anew(const Schedule& schedule, const ScheduleRequest& request) {
+  std::vector<int> most(static_cast<size_t>(request.pipeline), std::numeric_limits<int>::max());
+  for (int rank = 0; request.memory_limit && rank < request.pipeline; ++rank) {
+    most[static_cast<size_t>(rank)] = limit_on(request, rank);
+  }
+  return placed_anew(schedule, request.costs, most);
+}
+
+// Keeps the fastest of what it is shown, and if nothing keeps the memory limit what comes closest.
+class Choice {
+ public:
+  explicit Choice(const ScheduleRequest& request) : request_(request) {}
+
+  void consider(Schedule schedule) {
+    if (request_.memory_limit) {
+      const Excess excess = excess_of(schedule, request_);
+      if (excess.activations > 0) {
+        const bool closer = closest_.text.empty() || excess.activations < closest_.activations;
+        if (closer) closest_ = excess;
+        return;
+      }
+    }
+    const double makespan = makespan_of(schedule, request_.costs);
+    if (best_.ranks.empty() || makespan * kTie < least_) {
+      best_ = std::move(schedule);
+      least_ = makespan;
+    }
+  }
+
+  bool reaches(double bound) const { return !best_.ranks.empty() && least_ <= bound * kTie; }
+
+  Schedule take() {
+    if (best_.ranks.empty()) throw Error(ErrorKind::bad_input, closest_.text);
+    return std::move(best_);
+  }
+
+ private:
+  const ScheduleRequest& request_;
+  Schedule best_;
+  double least_ = 0;
+  Excess closest_;
+};
+
 }  // namespace
 
 Schedule best_variant(const FamilyMember& member, const ScheduleRequest& request, int chunks) {
   const std::vector<Shape> shapes = shapes_of(member, request, chunks);
-  if (shapes.size() == 1 && !request.memory_limit) return member.build(shapes.front());
+  const bool anew_too = request.latency_aware && member.placed_anew;
+  if (shapes.size() == 1 && !request.memory_limit && !anew_too) return member.build(shapes.front());
   const double bound = member.bound(shapes.front(), request.costs);
-  Schedule best;
-  double least = 0;
-  Excess closest;
+  Choice choice(request);
   for (const Shape& shape : shapes) {
-    Schedule schedule = member.build(shape);
-    if (request.memory_limit) {
-      const Excess excess = excess_of(schedule, request);
-      if (excess.activations > 0) {
-        const bool closer = closest.text.empty() || excess.activations < closest.activations;
-        if (closer) closest = excess;
-        continue;
-      }
-    }
-    const double makespan = makespan_of(schedule, request.costs);
-    if (best.ranks.empty() || makespan * kTie < least) {
-      best = std::move(schedule);
-      least = makespan;
-    }
-    if (least <= bound * kTie) break;
+    choice.consider(member.build(shape));
+    if (choice.reaches(bound)) return choice.take();
   }
-  if (best.ranks.empty()) throw Error(ErrorKind::bad_input, closest.text);
-  return best;
+  if (anew_too) {
+    for (Schedule& schedule : anew(member.build(shapes.front()), request)) {
+      choice.consider(std::move(schedule));
+    }
+  }
+  return choice.take();
 }
 
 }  // namespace trireme

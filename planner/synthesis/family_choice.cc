@@ -27,8 +27,7 @@ std::vector<Variant> variants_of(const ScheduleRequest& plain) {
   std::vector<Variant> variants = {{"", plain}};
   ScheduleRequest latency = plain;
   latency.latency_aware = true;
-  const bool deepens = !why_not(latency).has_value();
-  if (deepens) variants.push_back({"latency-aware", latency});
+  if (!why_not(latency)) variants.push_back({"latency-aware", latency});
   for (const auto& group :
        groups_to_try(plain.name, plain.pipeline, plain.micro_batches, kMostGroups)) {
     if (!group || plain.chunks == 1) continue;
@@ -36,9 +35,10 @@ std::vector<Variant> variants_of(const ScheduleRequest& plain) {
     grouped.group = group;
     variants.push_back({fmt::format("groups of {}", *group), grouped});
   }
-  for (int deeper = 1; deepens && deeper <= std::min(plain.pipeline, 8); ++deeper) {
+  for (int deeper = 1; deeper <= std::min(plain.pipeline, 8); ++deeper) {
     ScheduleRequest warmed = plain;
     warmed.warm_up = deeper;
+    if (why_not(warmed)) break;
     variants.push_back({fmt::format("warm-up {} deeper", deeper), warmed});
   }
   return variants;

@@ -108,8 +108,8 @@ TEST(ScheduleChoice, WarmUpForLatencyLeavesOnlyFillAndDrain) {
 }
 
 TEST(ScheduleChoice, LatencyAwareIsLegalAndNeverSlower) {
-  for (const char* name :
-       {"1f1b", "eager-1f1b", "interleaved", "zb-h1", "interleaved-zb", "zb-h2"}) {
+  for (const char* name : {"1f1b", "eager-1f1b", "interleaved", "zb-h1", "interleaved-zb", "zb-h2",
+                           "zb-v", "v-half", "v-min", "pipedream"}) {
     for (int p = 1; p <= 7; ++p) {
       for (int m = 1; m <= 21; m += 2) {
         for (const double hop : {0.0, 0.4, 1.7, 9.0}) {
@@ -131,7 +131,8 @@ TEST(ScheduleChoice, LatencyAwareIsLegalAndNeverSlower) {
 }
 
 TEST(ScheduleChoice, LatencyAwareGainsWithEverySplitOrFullBackward) {
-  for (const char* name : {"1f1b", "eager-1f1b", "interleaved", "zb-h1", "interleaved-zb"}) {
+  for (const char* name : {"1f1b", "eager-1f1b", "interleaved", "zb-h1", "interleaved-zb", "zb-v",
+                           "v-half", "v-min", "pipedream"}) {
     ScheduleRequest request{.name = name,
                             .pipeline = 4,
                             .micro_batches = 48,

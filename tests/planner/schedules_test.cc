@@ -291,7 +291,7 @@ TEST(Schedules, WhatCannotBeIsRefused) {
             "micro-batches or more, found 7; zb-v takes any number");
   EXPECT_EQ(refusal({.name = "gpipe", .latency_aware = true}),
             "gpipe has no warm-up that could be deepened; these have: 1f1b, interleaved, "
-            "eager-1f1b, zb-h1, interleaved-zb, zb-h2");
+            "eager-1f1b, zb-h1, interleaved-zb, zb-h2, pipedream");
   EXPECT_THAT(refusal({.name = "1f1b", .warm_up = -1}), HasSubstr("found -1"));
   EXPECT_THAT(refusal({.name = "1f1b", .warm_up = 1, .latency_aware = true}),
               HasSubstr("not both"));
