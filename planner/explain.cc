@@ -85,8 +85,9 @@ std::vector<CauseChange> changes_by_cause(const Prediction& from, const Predicti
     changes.push_back({cause, seconds - seconds_of(from, cause)});
   }
   for (const auto& [cause, seconds] : from.breakdown) {
-    const bool known = std::any_of(changes.begin(), changes.end(),
-                                   [&](const CauseChange& c) { return c.cause == cause; });
+    const bool known =
+        std::any_of(changes.begin(), changes.end(),
+                    [&name = cause](const CauseChange& c) { return c.cause == name; });
     if (!known) changes.push_back({cause, -seconds});
   }
   std::stable_sort(changes.begin(), changes.end(), [](const CauseChange& a, const CauseChange& b) {

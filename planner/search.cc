@@ -167,7 +167,9 @@ class Search {
     ++result_.evaluated;
     if (!fits(candidate, model.memory(candidate.layout, stages, schedule))) return;
     candidate.known = Known::exact;
-    candidate.seconds = model.predict(candidate.layout, stages, schedule).step_seconds;
+    Prediction prediction = model.predict(candidate.layout, stages, schedule);
+    candidate.seconds = prediction.step_seconds;
+    predictions_.emplace(index, std::move(prediction));
     queue_.push(entry(index));
   }
 
@@ -286,11 +288,8 @@ class Search {
   void fill_result() {
     const Candidate& chosen = candidates_[best_.front()];
     for (size_t i = 1; i < best_.size(); ++i) {
-      const Candidate& other = candidates_[best_[i]];
-      const std::vector<Stage> stages = models_[other.group].cut(other.layout);
       result_.alternatives.push_back(
-          {other.layout,
-           models_[other.group].predict(other.layout, stages, schedule_of(other, stages))});
+          {candidates_[best_[i]].layout, std::move(predictions_.at(best_[i]))});
     }
     StepModel& model = models_[chosen.group];
     Plan& plan = result_.plan;
@@ -306,7 +305,7 @@ class Search {
       plan.placement.push_back(
           {nodes.hosts[static_cast<size_t>(rank / nodes.devices)], rank % nodes.devices});
     }
-    plan.prediction = model.predict(plan.layout, plan.stages, plan.schedule);
+    plan.prediction = std::move(predictions_.at(best_.front()));
     add_notes(chosen.group);
   }
 
@@ -342,7 +341,8 @@ class Search {
   // By pipeline and micro-batches.
   std::map<std::pair<int, int>, std::vector<Completion>> completions_;
   std::priority_queue<Entry, std::vector<Entry>, std::greater<>> queue_;
-  std::vector<size_t> best_;  // exact, fastest first
+  std::map<size_t, Prediction> predictions_;  // of the candidates whose seconds are exact
+  std::vector<size_t> best_;                  // exact, fastest first
   std::optional<Miss> miss_;
   double fastest_miss_ = 1e300;  // lower bound of the fastest layout that did not fit
   std::string last_reason_;

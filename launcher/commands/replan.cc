@@ -37,8 +37,10 @@ std::vector<std::string> doubled(const std::string& text, size_t dots) {
                             text));
   }
   std::vector<std::string> values;
-  for (double value = *first; value <= *last; value *= 2) {
+  double value = *first;
+  while (value <= *last) {
     values.push_back(fmt::format("{}", value));
+    value *= 2;
   }
   return values;
 }
@@ -124,6 +126,7 @@ std::string heading(const std::vector<const Replan*>& columns) {
   std::string text;
   for (size_t i = 0; i < height; ++i) {
     std::vector<std::string> cells;
+    cells.reserve(names.size());
     for (const auto& of_column : names) {
       cells.push_back(i < of_column.size() ? of_column[i] : "");
     }
@@ -138,6 +141,7 @@ std::string what_if_block(const std::vector<const Replan*>& columns,
   std::string text = heading(columns);
   for (const auto& [name, cell] : rows) {
     std::vector<std::string> cells;
+    cells.reserve(columns.size());
     for (const Replan* column : columns) {
       cells.push_back(column->plan() == nullptr ? "no plan" : cell(*column));
     }

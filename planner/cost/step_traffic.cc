@@ -46,6 +46,7 @@ std::vector<AxisTraffic> StepModel::traffic(const Layout& layout,
 
   const auto scaled = [&](const std::vector<double>& counts, double each) {
     std::vector<double> result;
+    result.reserve(counts.size());
     for (const double count : counts) result.push_back(layout.micro_batches * count * each);
     return result;
   };

@@ -116,6 +116,7 @@ Fault find_schedule_fault(const Plan& plan) {
 // be made of without a flush.
 std::vector<Op> row_of_stream(int stage, int depth, int micro_batches) {
   std::vector<Op> row;
+  row.reserve(2 * static_cast<size_t>(micro_batches));
   for (int m = 0; m < depth; ++m) row.push_back({OpKind::forward, false, stage, m});
   for (int m = 0; m < micro_batches; ++m) {
     row.push_back({OpKind::backward, false, stage, m});

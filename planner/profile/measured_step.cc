@@ -58,7 +58,7 @@ void MeasuredStep::add_messages(const Layout& layout, const std::vector<Stage>& 
 SharedCores MeasuredStep::shared_cores(const Layout& layout) const {
   const auto measured = parts(layout);
   const double each = (measured ? measured->cores : layout.tensor) / layout.tensor;
-  const auto machines = static_cast<size_t>(machine_of(layout.ranks() - 1) + 1);
+  const auto machines = static_cast<size_t>(machine_of(layout.ranks() - 1)) + 1;
   SharedCores shared;
   shared.cores.assign(machines, profile_.cores);
   shared.demand.assign(static_cast<size_t>(layout.pipeline), std::vector<double>(machines, 0));
@@ -98,6 +98,7 @@ MeasuredStep::End MeasuredStep::end(const Layout& layout,
   const Profile::StepEnd& figures = profile_.end;
   const int peers = layout.tensor * layout.pipeline - 1 + layout.data - 1;
   std::vector<End> of_rank;
+  of_rank.reserve(parameters.size());
   for (const double count : parameters) {
     of_rank.push_back({figures.seconds_per_exchanged_byte * exchanged_bytes(count, layout.data),
                        figures.seconds + figures.seconds_per_peer * peers +
