@@ -138,7 +138,8 @@ std::vector<RankMemory> memory_by_rank(const Plan& plan, const Cluster& cluster)
   const auto places = places_by_host(plan, cluster);
   std::map<size_t, std::vector<MemoryParts>> by_group;  // what all ranks need on this kind of node
   std::vector<RankMemory> ranks;
-  const auto block = static_cast<size_t>(plan.layout.tensor * plan.layout.data);
+  const auto block =
+      static_cast<size_t>(plan.layout.tensor) * static_cast<size_t>(plan.layout.data);
   for (size_t p = 0; p < static_cast<size_t>(plan.layout.pipeline); ++p) {
     const size_t group = places.at(plan.placement[block * p].node).group;
     auto& parts = by_group[group];

@@ -33,7 +33,7 @@ Flow make_flow(const std::vector<StagePlace>& stages, int pipeline, int micro_ba
   Flow flow;
   flow.micro_batches = micro_batches;
   flow.stages = stages;
-  flow.types.resize(static_cast<size_t>(3 * count));
+  flow.types.resize(3 * stages.size());
   flow.users.resize(flow.types.size());
   flow.of_rank.resize(static_cast<size_t>(pipeline));
   const auto rank_of = [&](int stage) { return stages[static_cast<size_t>(stage)].rank; };

@@ -179,7 +179,7 @@ class Synthesis {
       Programs forth = list_schedule(flow_, mirror(back_clock_, back_time, patience, stir));
       makespan = clock_.run(forth, kNever);
       keep({draft.name, std::move(forth), makespan});
-      effort_ -= 2 * kListCost * static_cast<int64_t>(flow_.op_count());
+      effort_ -= int64_t{2} * kListCost * static_cast<int64_t>(flow_.op_count());
       stir = 2 * share();
     }
   }
