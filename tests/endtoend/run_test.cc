@@ -93,8 +93,9 @@ TEST_F(Run, OtherSchedulesTrainToTheSameLosses) {
   const std::string four = "--pin tensor=2 --pin pipeline=2 --pin data=1 --pin micro_batch=1 ";
   for (const std::string schedule : {"zb-h1", "zb-v", "dualpipe-v"}) {
     const std::string chunks = schedule == "zb-h1" ? "1" : "2";
-    ASSERT_EQ(run(schedule, four + "--pin chunks=" + chunks + " --pin schedule=" + schedule), 0)
-        << output();
+    std::string pins = four;
+    pins.append("--pin chunks=").append(chunks).append(" --pin schedule=").append(schedule);
+    ASSERT_EQ(run(schedule, pins), 0) << output();
     EXPECT_EQ(losses(schedule), losses("two")) << schedule;
   }
 }

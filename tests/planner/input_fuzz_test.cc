@@ -123,8 +123,8 @@ class Damage {
                          "[]",
                          "[1, 2]",
                          "{}",
-                         "{name = \"X\", memory_gb = 1e-6, memory_gb_per_s = 1e-6, fp32_tflops = "
-                         "1e-6, bf16_tflops = 0, link_gb_per_s = 0, pcie_gb_per_s = 0}",
+                         ("{name = \"X\", memory_gb = 1e-6, memory_gb_per_s = 1e-6, fp32_tflops = "
+                          "1e-6, bf16_tflops = 0, link_gb_per_s = 0, pcie_gb_per_s = 0}"),
                          "{kind = \"pcie\", switch_devices = 3}",
                          "1979-05-27",
                          "\xff",
@@ -241,7 +241,7 @@ TEST(InputFuzz, WhatIsReadIsPlannedOrRefusedWithAReason) {
     const std::string& job_text = jobs[damage.below(jobs.size())];
     const std::string c = trial % 2 == 0 ? damage.to_lines(cluster_text) : cluster_text;
     const std::string j = trial % 3 == 0 ? job_text : damage.to_lines(job_text);
-    SCOPED_TRACE(c + "\n----\n" + j);
+    SCOPED_TRACE(std::string(c).append("\n----\n").append(j));
     try {
       const Cluster cluster = parse_cluster(c, "c.toml");
       const Job job = parse_job(j, "j.toml", "/");

@@ -12,8 +12,6 @@
 namespace trireme {
 namespace {
 
-using ::testing::HasSubstr;
-
 Costs costs(double forward, double input, double weight, double hop = 0) {
   Costs result;
   result.stages = {{forward, input, weight}};
@@ -189,6 +187,7 @@ TEST(ScheduleChoice, LatencyAwareWarmUpIsCappedByMemory) {
     for (int m = 1; m <= 12; ++m) {
       for (int limit = 1; limit <= 8; ++limit) {
         std::vector<int> limits;
+        limits.reserve(static_cast<size_t>(p));
         for (int r = 0; r < p; ++r) limits.push_back(1 + (limit + 3 * r) % 8);
         const Schedule schedule = make_schedule({.name = "1f1b",
                                                  .pipeline = p,

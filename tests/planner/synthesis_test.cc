@@ -190,6 +190,7 @@ TEST(ChooseSchedule, IsNeverWorseThanTheFamilyAndKeepsTheLimitOnEveryRank) {
     request.effort = 500'000;
     if (round % 5 == 0 && request.memory_limit) {  // another limit on every rank
       std::vector<double> limits;
+      limits.reserve(static_cast<size_t>(request.pipeline));
       for (int rank = 0; rank < request.pipeline; ++rank) {
         limits.push_back(random.between(request.chunks, 2 * request.pipeline));
       }
