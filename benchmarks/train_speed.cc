@@ -33,9 +33,10 @@ double median(std::vector<double> values) {
 
 double gemm_seconds() {
   constexpr int kSize = 2048;
-  static std::vector<float> a(kSize * kSize, 0.5F);
-  static std::vector<float> b(kSize * kSize, 0.25F);
-  static std::vector<float> c(kSize * kSize);
+  constexpr size_t kElements = size_t{kSize} * kSize;
+  static std::vector<float> a(kElements, 0.5F);
+  static std::vector<float> b(kElements, 0.25F);
+  static std::vector<float> c(kElements);
   const double begin = Trace::now();
   matmul(false, false, kSize, kSize, kSize, a.data(), kSize, b.data(), kSize, 0, c.data(), kSize);
   return Trace::now() - begin;

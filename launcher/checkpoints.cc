@@ -58,7 +58,7 @@ std::optional<std::string> checkpoint_defect(const std::string& directory, int& 
   }
   const Json manifest = Json::parse(file);
   for (const Json& entry : manifest.at("files")) {
-    if (const auto defect = file_defect(directory, entry)) {
+    if (auto defect = file_defect(directory, entry)) {
       return defect;
     }
   }

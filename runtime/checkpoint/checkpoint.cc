@@ -329,7 +329,7 @@ std::string publish(const Plan& plan, Transport& transport, const Report& own,
   write_text(partial + "/config.json", to_hugging_face_config(plan.job.model));
   write_manifest(plan, partial, reports, step);
   sync_path(partial, O_RDONLY | O_DIRECTORY);
-  const std::string final_path = run.checkpoint(step);
+  std::string final_path = run.checkpoint(step);
   put_in_place(partial, final_path);
   sync_path(run.checkpoints(), O_RDONLY | O_DIRECTORY);
   remove_old(run, plan.job.checkpoint.keep);

@@ -11,7 +11,7 @@ void add_gpt2_layer(Tensors& tensors, int layer) {
   const auto ours = fmt::format("layers.{}.", layer);
   const auto theirs = fmt::format("transformer.h.{}.", layer);
   const auto add = [&](const char* name, std::vector<std::string> parts, bool transposed) {
-    for (auto& part : parts) part = ours + part;
+    for (auto& part : parts) part.insert(0, ours);
     tensors.push_back({theirs + name, std::move(parts), transposed});
   };
   add("ln_1.weight", {"norm1.weight"}, false);

@@ -11,7 +11,7 @@ namespace {
 
 // Up to this many floats a member sends everything to everybody: one hop instead of two. Between
 // two members that moves no more bytes either, so they always do.
-constexpr size_t kDirectFloats = 16 * 1024;
+constexpr size_t kDirectFloats = 16384;
 
 // Memory for `size` floats that nobody has touched: zeroing megabytes that are overwritten at once
 // shows in a step.

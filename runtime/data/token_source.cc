@@ -14,7 +14,7 @@
 namespace trireme {
 namespace {
 
-constexpr size_t kLlmcHeaderBytes = 256 * 4;
+constexpr size_t kLlmcHeaderBytes = 1024;
 constexpr int32_t kLlmcMagicGpt2 = 20240520;   // u16 tokens
 constexpr int32_t kLlmcMagicLlama = 20240801;  // u32 tokens
 

@@ -53,7 +53,7 @@ void NamedRandom::normals(uint64_t index, int count, float* to) const {
     const uint64_t at = index + static_cast<uint64_t>(done);
     const auto words = block(at / 4);
     float four[4];
-    for (int pair = 0; pair < 2; ++pair) {
+    for (size_t pair = 0; pair < 2; ++pair) {
       const double radius = std::sqrt(-2.0 * std::log(open_unit(words[2 * pair])));
       const double angle = kTwoPi * open_unit(words[2 * pair + 1]);
       four[2 * pair] = static_cast<float>(radius * std::cos(angle));

@@ -153,7 +153,7 @@ TEST(AgentState, AnOrphanDoesNotWaitForEverForAnUnkillableRank) {
 TEST(AgentState, TheLeaseEndsAfterEightSilentSeconds) {
   Agent agent;
   agent.hear(kLaunch);
-  for (double now = 0; now < 7.9; now += 0.5) agent.tick(now);
+  for (int half = 0; half < 16; ++half) agent.tick(half / 2.0);
   EXPECT_EQ(agent.phase(), Phase::running);
   agent.tick(8.0);
   EXPECT_EQ(agent.phase(), Phase::orphaned);

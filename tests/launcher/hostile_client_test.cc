@@ -141,7 +141,7 @@ TEST_F(HostileClient, AHeaderOfFourGibibytesIsClosedBeforeItsBody) {
 
 TEST_F(HostileClient, AGreetingAboveItsLimitIsClosed) {
   Client client(port_);
-  client.send({{"type", "hello"}, {"padding", std::string(2 * kMaxGreetingBytes, 'x')}});
+  client.send({{"type", "hello"}, {"padding", std::string(size_t{2} * kMaxGreetingBytes, 'x')}});
   EXPECT_TRUE(client.closed_by_peer());
 }
 

@@ -20,7 +20,6 @@
 namespace trireme {
 namespace {
 
-using ::testing::ElementsAre;
 using ::testing::HasSubstr;
 using ::testing::IsEmpty;
 using ::testing::SizeIs;
@@ -114,7 +113,7 @@ TEST(ExitStatus, SaysSignalsByNumberAndNameAndWhoSentThem) {
 class Checkpoints : public ::testing::Test {
  protected:
   std::string save(int step, const std::string& content) {
-    const std::string directory = run_.path() + "/checkpoints/step-0000000" + std::to_string(step);
+    std::string directory = run_.path() + "/checkpoints/step-0000000" + std::to_string(step);
     std::filesystem::create_directories(directory);
     std::ofstream(directory + "/weights") << content;
     const Json manifest = {{"step", step},

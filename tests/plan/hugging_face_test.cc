@@ -13,7 +13,7 @@ namespace {
 using nlohmann::json;
 
 class HuggingFace : public testing::Test {
- protected:
+ public:
   HuggingFace() : path_(testing::TempDir() + "trireme-" + name_of_test() + "/config.json") {
     std::filesystem::create_directories(std::filesystem::path(path_).parent_path());
   }
@@ -21,6 +21,7 @@ class HuggingFace : public testing::Test {
     std::filesystem::remove_all(std::filesystem::path(path_).parent_path());
   }
 
+ protected:
   Model read(const std::string& text, int sequence = 0) const {
     std::ofstream(path_) << text;
     return model_from_hugging_face(path_, sequence);

@@ -32,7 +32,7 @@ Worst worst_of(const std::vector<int>& layers, int pipeline, const PartTimes& ti
 
 // Every way to cut.
 double least_worst_rank(int layers, int pipeline, int chunks, const PartTimes& times) {
-  const auto stages = static_cast<size_t>(pipeline * chunks);
+  const auto stages = static_cast<size_t>(pipeline) * static_cast<size_t>(chunks);
   std::vector<int> cut(stages, 0);
   double least = 1e30;
   const std::function<void(size_t, int)> place = [&](size_t s, int left) {

@@ -150,9 +150,9 @@ TEST(Parity, FastReductionDoesNotDependOnTheSchedule) {
 // The key bias has no gradient at all (softmax does not see a shift), so what is computed for it is
 // rounding alone; as in Hugging Face's fused bias it is compared together with its neighbours.
 std::map<std::string, std::vector<float>> comparable(
-    std::map<std::string, std::vector<float>> gradients) {
+    const std::map<std::string, std::vector<float>>& gradients) {
   std::map<std::string, std::vector<float>> result;
-  for (auto& [name, values] : gradients) {
+  for (const auto& [name, values] : gradients) {
     const std::string key = ".attention.key.bias";
     const std::string query = ".attention.query.bias";
     const std::string value = ".attention.value.bias";

@@ -16,7 +16,7 @@ class Player {
     for (const auto& place : loop_placement(pipeline, chunks)) schedule_.stages.push_back(place);
     std::shuffle(schedule_.stages.begin(), schedule_.stages.end(), random_);
     schedule_.ranks.resize(pipeline);
-    done_.assign(stages_ * micro_batches, Done{});
+    done_.assign(static_cast<size_t>(stages_) * static_cast<size_t>(micro_batches), Done{});
     for (auto& done : done_) done.splits = chance(2);
   }
 
