@@ -68,8 +68,8 @@ double now() {
 std::string outcome(const PlanResult& result, const Job& job, const Cluster& cluster,
                     double seconds) {
   const double begin = now();
-  StepModel model(job, cluster, 0);
-  model.predict(result.plan.layout, result.plan.stages, result.plan.schedule);
+  StepModel model(job, cluster);
+  model.predict(placed_on(result.plan.layout, 0), result.plan.stages, result.plan.schedule);
   return fmt::format(
       "{:>9} {:>9}  {:<34} {:>7.2f} s {:>7.0f}x", result.considered, result.evaluated,
       fmt::format("{}x{}x{} v{} b{} {}", result.plan.layout.tensor, result.plan.layout.pipeline,

@@ -51,6 +51,7 @@ OpTimes parse_op_times(const std::string& text) {
 Costs costs_of(const Prediction& prediction) {
   Costs costs;
   costs.stages.clear();
+  costs.transfer = prediction.transfer_seconds;
   costs.hop = prediction.hop_seconds;
   for (const StagePrediction& stage : prediction.stages) {
     costs.stages.push_back({stage.forward_seconds, stage.input_seconds, stage.weight_seconds});
@@ -67,6 +68,7 @@ void predict_again(const OpTimes& times, Plan& plan) {
     stage = times.stage;
     stage.activation_bytes = bytes;
   }
+  prediction.transfer_seconds = 0;
   prediction.hop_seconds = times.hop;
   const Simulation simulation = simulate(plan.schedule, costs_of(prediction));
   if (!(simulation.makespan > 0)) throw bad_input("--op-times: expected ops that take time");

@@ -3,6 +3,8 @@
 #include <fmt/format.h>
 
 #include <algorithm>
+#include <limits>
+#include <numeric>
 
 #include "planner/layer_cut.h"
 #include "planner/schedules/schedules.h"
@@ -39,12 +41,19 @@ int pinned_chunks(const Pins& pins) {
 
 class Enumeration {
  public:
-  Enumeration(const Job& job, const NodeGroup& nodes, const CandidateSinks& sinks)
+  Enumeration(const Job& job, const std::vector<const NodeGroup*>& kinds,
+              const CandidateSinks& sinks)
       : job_(job),
         pins_(job.pins),
-        nodes_(nodes),
-        sinks_(sinks),
-        devices_(static_cast<int>(nodes.hosts.size()) * nodes.devices) {}
+        kinds_(kinds),
+        cpu_(kinds.front()->device.is_cpu()),
+        sinks_(sinks) {
+    for (const NodeGroup* nodes : kinds) {
+      devices_ += static_cast<int>(nodes->hosts.size()) * nodes->devices;
+      node_devices_ = std::gcd(node_devices_, nodes->devices);
+      link_domain_ = std::min(link_domain_, link_domain(*nodes));
+    }
+  }
 
   void run() {
     for (const int tensor : tensor_degrees()) with_tensor(tensor);
@@ -58,11 +67,10 @@ class Enumeration {
   std::vector<int> tensor_degrees() const {
     if (pins_.tensor) return {*pins_.tensor};
     std::vector<int> degrees;
-    for (const int t : divisors(nodes_.devices)) {
-      if (t > link_domain(nodes_)) {
-        reject(
-            fmt::format("tensor={}", t),
-            fmt::format("only {} devices of a node share its fastest links", link_domain(nodes_)));
+    for (const int t : divisors(node_devices_)) {
+      if (t > link_domain_) {
+        reject(fmt::format("tensor={}", t),
+               fmt::format("only {} devices of a node share its fastest links", link_domain_));
       } else if (t > job_.model.kv_heads) {
         reject(fmt::format("tensor={}", t),
                fmt::format("the model has {} key-value heads, so {} ranks would have none",
@@ -75,10 +83,10 @@ class Enumeration {
   }
 
   void with_tensor(int tensor) {
-    if (tensor > nodes_.devices) {
+    if (tensor > node_devices_) {
       return reject(
           fmt::format("tensor={}", tensor),
-          fmt::format("tensor ranks stay inside a node, which has {} devices", nodes_.devices));
+          fmt::format("tensor ranks stay inside a node, which has {} devices", node_devices_));
     }
     for (int p = pins_.pipeline.value_or(1); p <= pins_.pipeline.value_or(devices_ / tensor); ++p) {
       const std::string name = fmt::format("tensor={} pipeline={}", tensor, p);
@@ -107,13 +115,14 @@ class Enumeration {
     for (const int data :
          pins_.data ? std::vector<int>{*pins_.data} : divisors(job_.training.global_batch)) {
       if (data > most) break;
+      if (!kinds_hold(tensor, pipeline, data)) continue;
       const int ranks = tensor * pipeline * data;
-      if (nodes_.devices % tensor != 0 && ranks > nodes_.devices) {
+      if (node_devices_ % tensor != 0 && ranks > node_devices_) {
         reject(fmt::format("tensor={} pipeline={} data={}", tensor, pipeline, data),
                fmt::format(
                    "tensor={} does not divide a node's {} devices, so a tensor group would span "
                    "nodes",
-                   tensor, nodes_.devices));
+                   tensor, node_devices_));
         continue;
       }
       const int share = job_.training.global_batch / data;
@@ -124,8 +133,24 @@ class Enumeration {
     }
   }
 
+  // Every kind holds a pipeline rank or more, and all together the whole pipeline.
+  bool kinds_hold(int tensor, int pipeline, int data) const {
+    if (kinds_.size() == 1) return true;
+    Layout layout;
+    layout.tensor = tensor;
+    layout.data = data;
+    int capacity = 0;
+    for (const NodeGroup* nodes : kinds_) {
+      const int of_kind = pipeline_capacity(layout, *nodes);
+      if (of_kind == 0) return false;
+      capacity += of_kind;
+    }
+    return capacity >= pipeline && pipeline >= static_cast<int>(kinds_.size());
+  }
+
   void with_batch(int tensor, int pipeline, int data, int micro_batch) {
     Layout layout;
+    if (pins_.schedule) layout.schedule = *pins_.schedule;
     layout.tensor = tensor;
     layout.pipeline = pipeline;
     layout.data = data;
@@ -147,28 +172,31 @@ class Enumeration {
   // Selective recomputation repeats what only unfused attention stores.
   std::vector<Recompute> recomputes() const {
     if (pins_.recompute) return {*pins_.recompute};
-    if (nodes_.device.is_cpu()) return {Recompute::none};
+    if (cpu_) return {Recompute::none};
     if (job_.execution.attention == Attention::fused) return {Recompute::none, Recompute::full};
     return {Recompute::none, Recompute::selective, Recompute::full};
   }
 
   std::vector<bool> sequence_choices(int tensor) const {
     if (pins_.sequence_parallel) return {*pins_.sequence_parallel};
-    if (nodes_.device.is_cpu() || tensor == 1) return {false};
+    if (cpu_ || tensor == 1) return {false};
     return {false, true};
   }
 
   std::vector<int> sharding_choices(int data) const {
     if (pins_.optimizer_sharding) return {*pins_.optimizer_sharding};
-    if (nodes_.device.is_cpu() || data == 1) return {0};
+    if (cpu_ || data == 1) return {0};
     return {0, 1};
   }
 
   const Job& job_;
   const Pins& pins_;
-  const NodeGroup& nodes_;
+  const std::vector<const NodeGroup*>& kinds_;
+  bool cpu_;
   const CandidateSinks& sinks_;
-  int devices_;
+  int devices_ = 0;
+  int node_devices_ = 0;  // what tensor groups of all kinds divide
+  int link_domain_ = std::numeric_limits<int>::max();
 };
 
 // On one pipeline rank all schedules do the same work in the same time, and 1F1B holds least.
@@ -225,8 +253,62 @@ void check_pins(const Job& job) {
   }
 }
 
-void enumerate_degrees(const Job& job, const NodeGroup& nodes, const CandidateSinks& sinks) {
-  Enumeration(job, nodes, sinks).run();
+void enumerate_degrees(const Job& job, const std::vector<const NodeGroup*>& kinds,
+                       const CandidateSinks& sinks) {
+  Enumeration(job, kinds, sinks).run();
+}
+
+std::vector<std::vector<size_t>> group_sequences(const Cluster& cluster) {
+  std::vector<std::vector<size_t>> result;
+  for (size_t g = 0; g < cluster.groups.size(); ++g) result.push_back({g});
+  const bool any_order = cluster.groups.size() <= 4;
+  // Each sequence is longer by one than the one that it extends, so shorter ones come first.
+  for (size_t i = 0; i < result.size(); ++i) {
+    if (cluster.groups[result[i].front()].device.is_cpu()) continue;
+    for (size_t g = any_order ? 0 : result[i].back() + 1; g < cluster.groups.size(); ++g) {
+      const std::vector<size_t>& sequence = result[i];
+      if (cluster.groups[g].device.is_cpu() ||
+          std::find(sequence.begin(), sequence.end(), g) != sequence.end()) {
+        continue;
+      }
+      std::vector<size_t> longer = sequence;
+      longer.push_back(g);
+      result.push_back(std::move(longer));
+    }
+  }
+  return result;
+}
+
+int pipeline_capacity(const Layout& layout, const NodeGroup& nodes) {
+  return static_cast<int>(nodes.hosts.size()) * nodes.devices / (layout.tensor * layout.data);
+}
+
+std::vector<std::vector<Run>> spreads(const Layout& layout, const Cluster& cluster,
+                                      const std::vector<size_t>& groups) {
+  std::vector<std::vector<Run>> result;
+  std::vector<Run> runs;
+  const std::function<void(int)> extend = [&](int left) {
+    const size_t group = groups[runs.size()];
+    const int capacity = pipeline_capacity(layout, cluster.groups[group]);
+    if (runs.size() + 1 == groups.size()) {
+      if (left < 1 || left > capacity) return;
+      result.push_back(runs);
+      result.back().push_back({group, left});
+      return;
+    }
+    for (int ranks = 1; ranks <= std::min(capacity, left); ++ranks) {
+      runs.push_back({group, ranks});
+      extend(left - ranks);
+      runs.pop_back();
+    }
+  };
+  extend(layout.pipeline);
+  return result;
+}
+
+std::vector<Near> near_choices(const Layout& layout) {
+  if (layout.pipeline == 1 || layout.data == 1) return {Near::data};
+  return {Near::data, Near::pipeline};
 }
 
 std::vector<Completion> completions(const Job& job, int pipeline, int micro_batches,

@@ -4,13 +4,14 @@
 #include <string>
 #include <vector>
 
+#include "planner/placement.h"
 #include "planner/plan/plan.h"
 #include "topology/cluster.h"
 
 namespace trireme {
 
-// The layouts that a search looks at: degrees that fit together, the devices of one node group, and
-// the pins. No costs here.
+// The layouts that a search looks at: degrees that fit together, the devices of the node groups,
+// and the pins. No costs here.
 struct CandidateSinks {
   std::function<void(const Layout&)> layout;
   std::function<void(const std::string& layout, const std::string& reason)> rejection;
@@ -20,9 +21,25 @@ struct CandidateSinks {
 void check_pins(const Job& job);
 
 // Calls back for every choice of degrees, micro-batch, recomputation, sequence parallelism and
-// optimizer sharding on nodes like `nodes`, in a fixed order, the plainest first. Schedule and
-// chunks of these layouts are open.
-void enumerate_degrees(const Job& job, const NodeGroup& nodes, const CandidateSinks& sinks);
+// optimizer sharding on nodes of all these kinds together, in a fixed order, the plainest first.
+// Each kind holds whole pipeline ranks. Schedule and chunks of these layouts are open.
+void enumerate_degrees(const Job& job, const std::vector<const NodeGroup*>& kinds,
+                       const CandidateSinks& sinks);
+
+// The combinations of a cluster's node groups that pipelines may run through, in pipeline order:
+// first each alone, then all sequences of different GPU nodes. Clusters of more than four groups
+// keep the order of the file.
+std::vector<std::vector<size_t>> group_sequences(const Cluster& cluster);
+
+// How many pipeline ranks these degrees can have on such nodes.
+int pipeline_capacity(const Layout& layout, const NodeGroup& nodes);
+
+// All ways to spread the pipeline over these groups, each of which gets at least one rank.
+std::vector<std::vector<Run>> spreads(const Layout& layout, const Cluster& cluster,
+                                      const std::vector<size_t>& groups);
+
+// The orders in which ranks may be counted through devices, as far as they differ.
+std::vector<Near> near_choices(const Layout& layout);
 
 // How a layout that is open in them can be completed.
 struct Completion {

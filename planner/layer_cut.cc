@@ -13,20 +13,25 @@
 namespace trireme {
 namespace {
 
-// Gives `layers` equal items to bins one by one, each to the bin that is least loaded; ties go to
-// the bin that stands first in `order`. Since items are equal this minimises the largest load: a
-// bin above the optimum would have taken its last item while some bin had room below it.
-void fill(std::vector<int>& count, const std::vector<double>& start, double item, int layers,
-          const std::vector<size_t>& order) {
-  using Load = std::pair<double, size_t>;  // of a bin, and its place in the order
+// Gives `layers` items to bins one by one, each to the bin that is least loaded with it; an item
+// takes `item` in a bin. Ties go to the bin that stands first in `order`. Since the items are alike
+// this minimises the largest load: a bin above the optimum would have taken its last item while
+// some bin had room for it below.
+void fill(std::vector<int>& count, const std::vector<double>& start,
+          const std::vector<double>& item, int layers, const std::vector<size_t>& order) {
+  using Load =
+      std::pair<double, size_t>;  // of a bin with one item more, and its place in the order
   std::priority_queue<Load, std::vector<Load>, std::greater<>> lightest;
-  for (size_t place = 0; place < order.size(); ++place) {
-    lightest.emplace(start[order[place]] + count[order[place]] * item, place);
-  }
+  const auto add = [&](size_t place) {
+    const size_t bin = order[place];
+    lightest.emplace(start[bin] + (count[bin] + 1) * item[bin], place);
+  };
+  for (size_t place = 0; place < order.size(); ++place) add(place);
   for (int left = layers; left > 0; --left) {
-    const size_t place = lightest.top().second, bin = order[place];
+    const size_t place = lightest.top().second;
     lightest.pop();
-    lightest.emplace(start[bin] + ++count[bin] * item, place);
+    ++count[order[place]];
+    add(place);
   }
 }
 
@@ -47,17 +52,18 @@ std::vector<Stage> least_stages(const std::vector<StagePlace>& places) {
 
 // How many of `layers` each rank takes beyond those that its stages already hold.
 std::vector<int> layers_of_ranks(const std::vector<Stage>& stages, int pipeline, int layers,
-                                 const PartTimes& times) {
+                                 const std::vector<PartTimes>& times) {
   const auto ranks = static_cast<size_t>(pipeline);
-  std::vector<double> start(ranks, 0);
+  std::vector<double> start(ranks, 0), item;
+  for (const PartTimes& of_rank : times) item.push_back(of_rank.layer);
   for (const Stage& stage : stages) {
-    start[static_cast<size_t>(stage.pipeline_rank)] +=
-        fixed_time(stage, times) + stage.layers * times.layer;
+    const auto rank = static_cast<size_t>(stage.pipeline_rank);
+    start[rank] += fixed_time(stage, times[rank]) + stage.layers * times[rank].layer;
   }
   std::vector<size_t> later_first(ranks);
   std::iota(later_first.rbegin(), later_first.rend(), size_t{0});
   std::vector<int> count(ranks, 0);
-  fill(count, start, times.layer, layers, later_first);
+  fill(count, start, item, layers, later_first);
   return count;
 }
 
@@ -72,7 +78,7 @@ void spread(std::vector<Stage>& stages, const std::vector<size_t>& own, int laye
   }
   std::vector<size_t> earlier_first(held.size());
   std::iota(earlier_first.begin(), earlier_first.end(), size_t{0});
-  fill(held, start, times.layer, layers, earlier_first);
+  fill(held, start, std::vector<double>(held.size(), times.layer), layers, earlier_first);
   for (size_t chunk = 0; chunk < held.size(); ++chunk) stages[own[chunk]].layers = held[chunk];
 }
 
@@ -101,7 +107,7 @@ int fewest_layers(int pipeline, int chunks) {
 }
 
 std::vector<Stage> cut_layers(int layers, const std::vector<StagePlace>& places,
-                              const PartTimes& times) {
+                              const std::vector<PartTimes>& times) {
   const int count = static_cast<int>(places.size());
   const int least = std::max(0, count - 2);
   if (layers < least) {
@@ -115,14 +121,23 @@ std::vector<Stage> cut_layers(int layers, const std::vector<StagePlace>& places,
   const std::vector<std::vector<size_t>> own = stages_by_rank(places);
   const std::vector<int> more =
       layers_of_ranks(stages, static_cast<int>(own.size()), layers - least, times);
-  for (size_t rank = 0; rank < own.size(); ++rank) spread(stages, own[rank], more[rank], times);
+  for (size_t rank = 0; rank < own.size(); ++rank) {
+    spread(stages, own[rank], more[rank], times[rank]);
+  }
   number_layers(stages);
   return stages;
 }
 
+std::vector<Stage> cut_layers(int layers, const std::vector<StagePlace>& places,
+                              const PartTimes& times) {
+  int pipeline = 0;
+  for (const StagePlace& place : places) pipeline = std::max(pipeline, place.rank + 1);
+  return cut_layers(layers, places, std::vector<PartTimes>(static_cast<size_t>(pipeline), times));
+}
+
 std::vector<Stage> even_cut(int layers, const std::vector<StagePlace>& places) {
   const int count = static_cast<int>(places.size());
-  if (layers < count) return cut_layers(layers, places, {});
+  if (layers < count) return cut_layers(layers, places, PartTimes{});
   std::vector<Stage> stages = least_stages(places);
   const bool short_ends = count > 1 && layers % count != 0 && (layers + 2) % count == 0;
   const int spread = short_ends ? layers + 2 : layers;

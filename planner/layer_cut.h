@@ -25,6 +25,11 @@ struct PartTimes {
 //
 // Every stage holds a layer, the embedding or the head; fewer layers than that needs:
 // Error(bad_input).
+//
+// `times`: by pipeline rank.
+std::vector<Stage> cut_layers(int layers, const std::vector<StagePlace>& places,
+                              const std::vector<PartTimes>& times);
+// With all pipeline ranks alike.
 std::vector<Stage> cut_layers(int layers, const std::vector<StagePlace>& places,
                               const PartTimes& times);
 

@@ -3,7 +3,9 @@
 #include <fmt/format.h>
 
 #include <algorithm>
+#include <limits>
 #include <map>
+#include <numeric>
 #include <optional>
 #include <queue>
 #include <tuple>
@@ -26,13 +28,14 @@ constexpr const char* kNotTried =
 // more activations.
 constexpr size_t kMostGroups = 8;
 
-// How much is known of a candidate: more costs more to find out. `degrees` stands for all layouts
-// that complete it with a schedule and chunks; its seconds bound them all from below.
-enum class Known { degrees, cut_bound, exact };
+// How much is known of a candidate: more costs more to find out. `degrees` stands for all ways to
+// spread the pipeline over a sequence of node groups, `spread` for all layouts that complete it
+// with a schedule, chunks and the order of ranks; their seconds bound them all from below.
+enum class Known { degrees, spread, cut_bound, exact };
 
 struct Candidate {
-  Layout layout;
-  size_t group = 0;
+  PlacedLayout layout;
+  size_t sequence = 0;  // of node groups
   // Among candidates of equal seconds the first in the order of enumeration is the better one.
   int64_t order = 0;
   double seconds = 0;  // a lower bound, or the prediction
@@ -76,11 +79,11 @@ std::string reason_of(const Miss& miss) {
 class Search {
  public:
   Search(const Job& job, const Cluster& cluster, const PlanOptions& options)
-      : job_(job), cluster_(cluster), options_(options) {
-    models_.reserve(cluster.groups.size());
-    for (size_t g = 0; g < cluster.groups.size(); ++g) {
-      models_.emplace_back(job, cluster, g, options.profile.get());
-    }
+      : job_(job),
+        cluster_(cluster),
+        options_(options),
+        model_(job, cluster, options.profile.get()) {
+    sequences_ = group_sequences(cluster);
   }
 
   std::variant<PlanResult, NoPlan> run() {
@@ -107,25 +110,56 @@ class Search {
   }
 
   void enumerate() {
-    for (size_t g = 0; g < models_.size(); ++g) {
-      const CandidateSinks sinks{
-          [&](const Layout& layout) { add_degrees(layout, g); },
-          [&](const std::string& layout, const std::string& reason) { reject(layout, reason); }};
-      enumerate_degrees(job_, cluster_.groups[g], sinks);
+    for (size_t i = 0; i < sequences_.size(); ++i) {
+      std::vector<const NodeGroup*> kinds;
+      for (const size_t group : sequences_[i]) kinds.push_back(&cluster_.groups[group]);
+      // What holds for each kind alone need not be said again of several.
+      CandidateSinks sinks{[&](const Layout& layout) { add_degrees(layout, i); }, {}};
+      if (kinds.size() == 1) {
+        sinks.rejection = [&](const std::string& layout, const std::string& reason) {
+          reject(layout, reason);
+        };
+      }
+      enumerate_degrees(job_, kinds, sinks);
     }
-    if (options_.keep_rejections) return look_at_all();
     std::vector<Entry> entries;
     entries.reserve(candidates_.size());
-    for (size_t i = 0; i < candidates_.size(); ++i) entries.push_back(entry(i));
+    for (size_t i = 0; i < candidates_.size(); ++i) {
+      const bool look_now = options_.keep_rejections && candidates_[i].known == Known::spread;
+      if (!look_now) entries.push_back(entry(i));
+    }
     queue_ = decltype(queue_)(std::greater<>(), std::move(entries));
+    if (options_.keep_rejections) look_at_all();
   }
 
-  void add_degrees(const Layout& layout, size_t group) {
+  void add_degrees(const Layout& layout, size_t sequence) {
     const size_t count = completions_of(layout).size();
     if (count == 0) return;
     result_.considered += static_cast<int64_t>(count);
-    candidates_.push_back({layout, group, ++degrees_ * kMostCompletions,
-                           models_[group].quick_bound(layout), Known::degrees});
+    const std::vector<size_t>& groups = sequences_[sequence];
+    PlacedLayout placed = placed_on(layout, groups.front());
+    if (groups.size() > 1) placed.placement.runs = fastest_spread(layout, groups);
+    const double bound = model_.quick_bound(placed);
+    candidates_.push_back({std::move(placed), sequence, ++degrees_ * kMostCompletions, bound,
+                           groups.size() > 1 ? Known::degrees : Known::spread});
+  }
+
+  // As many pipeline ranks as possible where a layer takes least.
+  std::vector<Run> fastest_spread(const Layout& layout, const std::vector<size_t>& groups) {
+    std::vector<Run> runs;
+    for (const size_t group : groups) runs.push_back({group, 1});
+    std::vector<size_t> fastest_first(groups.size());
+    std::iota(fastest_first.begin(), fastest_first.end(), size_t{0});
+    std::stable_sort(fastest_first.begin(), fastest_first.end(), [&](size_t a, size_t b) {
+      return model_.layer_seconds(layout, groups[a]) < model_.layer_seconds(layout, groups[b]);
+    });
+    int left = layout.pipeline - static_cast<int>(groups.size());
+    for (const size_t i : fastest_first) {
+      const int more = std::min(left, pipeline_capacity(layout, cluster_.groups[groups[i]]) - 1);
+      runs[i].pipeline_ranks += more;
+      left -= more;
+    }
+    return runs;
   }
 
   const std::vector<Completion>& completions_of(const Layout& layout) {
@@ -139,10 +173,13 @@ class Search {
         .first->second;
   }
 
-  // Every layout's memory is looked at, fast or slow, so that all reasons can be listed.
+  // On nodes of one kind every layout's memory is looked at, fast or slow, so that all reasons can
+  // be listed.
   void look_at_all() {
     const size_t degrees = candidates_.size();
-    for (size_t i = 0; i < degrees; ++i) advance(i);
+    for (size_t i = 0; i < degrees; ++i) {
+      if (candidates_[i].known == Known::spread) advance(i);
+    }
   }
 
   Entry entry(size_t index) const {
@@ -150,52 +187,96 @@ class Search {
   }
 
   void advance(size_t index) {
-    Candidate& candidate = candidates_[index];
-    StepModel& model = models_[candidate.group];
-    switch (candidate.known) {
-      case Known::exact:
-        best_.push_back(index);
-        return;
+    switch (candidates_[index].known) {
       case Known::degrees:
-        if (!hopeless(candidate)) complete(index);
+        return spread(index);
+      case Known::spread:
+        if (!hopeless(candidates_[index])) complete(index);
         return;
       case Known::cut_bound:
+        return simulate(index);
+      case Known::exact:
         break;
     }
-    const std::vector<Stage> stages = model.cut(candidate.layout);
-    const Schedule schedule = schedule_of(candidate, stages);
+    // Of the placements of one layout only the best is of interest.
+    const Layout& layout = candidates_[index].layout;
+    const bool known = std::any_of(best_.begin(), best_.end(), [&](size_t i) {
+      return static_cast<const Layout&>(candidates_[i].layout) == layout;
+    });
+    if (!known) best_.push_back(index);
+  }
+
+  void simulate(size_t index) {
+    Candidate& candidate = candidates_[index];
+    const std::vector<Stage> stages = model_.cut(candidate.layout);
+    const Schedule& schedule = schedule_of(candidate.layout, stages);
     ++result_.evaluated;
-    if (!fits(candidate, model.memory(candidate.layout, stages, schedule))) return;
+    if (!fits(candidate, model_.memory(candidate.layout, stages, schedule))) return;
     candidate.known = Known::exact;
-    Prediction prediction = model.predict(candidate.layout, stages, schedule);
+    Prediction prediction = model_.predict(candidate.layout, stages, schedule);
     candidate.seconds = prediction.step_seconds;
     predictions_.emplace(index, std::move(prediction));
     queue_.push(entry(index));
   }
 
-  // Puts the layouts that these degrees stand for in their place, as far as they may fit.
-  void complete(size_t index) {
+  void push(Candidate candidate) {
+    candidates_.push_back(std::move(candidate));
+    queue_.push(entry(candidates_.size() - 1));
+  }
+
+  // Puts all ways to spread the pipeline over the node groups in the place of these degrees.
+  void spread(size_t index) {
     const Candidate degrees = candidates_[index];
-    StepModel& model = models_[degrees.group];
     int64_t order = degrees.order;
-    std::map<std::pair<bool, int>, std::pair<std::vector<Stage>, CutMemory>> cuts;  // by placement
-    for (const Completion& completion : completions_of(degrees.layout)) {
+    for (auto& runs : spreads(degrees.layout, cluster_, sequences_[degrees.sequence])) {
       Candidate candidate = degrees;
+      candidate.layout.placement.runs = std::move(runs);
+      candidate.order = order;
+      order += kMostCompletions >> 8;
+      candidate.known = Known::spread;
+      candidate.seconds = model_.quick_bound(candidate.layout);
+      push(std::move(candidate));
+    }
+  }
+
+  // What the schedules on one cut have in common.
+  struct Cut {
+    std::vector<Stage> stages;
+    CutMemory memory;
+    std::vector<std::pair<Near, CutTimes>> times;
+  };
+
+  Cut cut_of(PlacedLayout layout) {
+    Cut cut;
+    cut.stages = model_.cut(layout);
+    cut.memory = model_.cut_memory(layout, cut.stages);
+    for (const Near near : near_choices(layout)) {
+      layout.placement.near = near;
+      cut.times.emplace_back(near, model_.cut_times(layout, cut.stages));
+    }
+    return cut;
+  }
+
+  // Puts the layouts that this spread stands for in its place, as far as they may fit.
+  void complete(size_t index) {
+    Candidate candidate = candidates_[index];
+    const double least = candidate.seconds;
+    candidate.known = Known::cut_bound;
+    std::map<std::pair<bool, int>, Cut> cuts;  // by V placement and chunks
+    for (const Completion& completion : completions_of(candidate.layout)) {
       candidate.layout.schedule = completion.schedule;
       candidate.layout.chunks = completion.chunks;
-      candidate.order = order++;
-      candidate.known = Known::cut_bound;
-      const auto [known, is_new] =
-          cuts.try_emplace({v_placed(completion.schedule), completion.chunks});
-      auto& [stages, memory] = known->second;
-      if (is_new) {
-        stages = model.cut(candidate.layout);
-        memory = model.cut_memory(candidate.layout, stages);
+      const auto key = std::make_pair(v_placed(completion.schedule), completion.chunks);
+      auto known = cuts.find(key);
+      if (known == cuts.end()) known = cuts.emplace(key, cut_of(candidate.layout)).first;
+      const Cut& cut = known->second;
+      if (!fits(candidate, model_.least_memory(candidate.layout, cut.memory))) continue;
+      for (const auto& [near, times] : cut.times) {
+        candidate.layout.placement.near = near;
+        candidate.seconds = std::max(least, model_.cut_bound(candidate.layout, times));
+        push(candidate);
+        ++candidate.order;
       }
-      if (!fits(candidate, model.least_memory(candidate.layout, memory))) continue;
-      candidate.seconds = std::max(candidate.seconds, model.cut_bound(candidate.layout, stages));
-      candidates_.push_back(std::move(candidate));
-      queue_.push(entry(candidates_.size() - 1));
     }
   }
 
@@ -203,67 +284,83 @@ class Search {
   // neither fit nor are worth naming, and need no schedule to know it.
   bool hopeless(const Candidate& candidate) {
     if (!miss_) return false;
-    const StepModel& model = models_[candidate.group];
-    const double resident = model.average_resident(candidate.layout);
-    if (resident - model.device_memory() <= miss_->missing_bytes()) return false;
+    const double resident = model_.average_resident(candidate.layout);
+    const double there = model_.average_device_memory(candidate.layout);
+    if (resident - there <= miss_->missing_bytes()) return false;
     fastest_miss_ = std::min(fastest_miss_, candidate.seconds);
     if (options_.keep_rejections) {
       result_.rejections.push_back(
           {describe_degrees(candidate.layout),
            fmt::format("parameters, gradients and optimizer state of the average pipeline rank "
                        "take {:.2f} GB of {:.2f} GB",
-                       resident / 1e9, model.device_memory() / 1e9)});
+                       resident / 1e9, there / 1e9)});
     }
     return true;
   }
 
+  // Placements and micro-batch sizes that agree in these have the same schedules.
+  using Shape = std::tuple<std::string, int, int, int>;  // name, pipeline, micro-batches, chunks
+
+  // The schedule with one of the groups to try. Those of one shape are kept, because layouts that
+  // differ in nothing else are looked at in a row.
+  const Schedule& built(const Layout& layout, const std::optional<int>& group) {
+    const Shape shape{layout.schedule, layout.pipeline, layout.micro_batches, layout.chunks};
+    if (shape != built_shape_) built_.clear();
+    built_shape_ = shape;
+    const auto known = built_.find(group);
+    if (known != built_.end()) return known->second;
+    return built_
+        .emplace(group, make_schedule({.name = layout.schedule,
+                                       .pipeline = layout.pipeline,
+                                       .micro_batches = layout.micro_batches,
+                                       .chunks = layout.chunks,
+                                       .group = group}))
+        .first->second;
+  }
+
   // The fastest variant that fits; if none does, the first, which holds least.
-  Schedule schedule_of(const Candidate& candidate, const std::vector<Stage>& stages) {
-    const Layout& layout = candidate.layout;
-    StepModel& model = models_[candidate.group];
-    const Costs costs = model.costs(layout, stages);
+  const Schedule& schedule_of(const PlacedLayout& layout, const std::vector<Stage>& stages) {
     const auto groups =
         groups_to_try(layout.schedule, layout.pipeline, layout.micro_batches, kMostGroups);
-    Schedule best;
+    if (groups.size() == 1) return built(layout, groups.front());
+    const Costs costs = model_.costs(layout, stages);
+    const Schedule* best = nullptr;
     double least = 0;
     for (const std::optional<int>& group : groups) {
-      Schedule schedule = make_schedule({.name = layout.schedule,
-                                         .pipeline = layout.pipeline,
-                                         .micro_batches = layout.micro_batches,
-                                         .chunks = layout.chunks,
-                                         .group = group,
-                                         .costs = costs});
-      if (groups.size() == 1) return schedule;
-      if (!best.ranks.empty() && missing_bytes(model, model.memory(layout, stages, schedule)) > 0) {
+      const Schedule& schedule = built(layout, group);
+      if (best != nullptr &&
+          worst_miss(layout, model_.memory(layout, stages, schedule)).second > 0) {
         break;  // longer groups hold more
       }
       const double makespan = makespan_of(schedule, costs);
-      if (best.ranks.empty() || makespan * (1 + 1e-9) < least) {
-        best = std::move(schedule);
+      if (best == nullptr || makespan * (1 + 1e-9) < least) {
+        best = &schedule;
         least = makespan;
       }
     }
-    return best;
+    return *best;
   }
 
-  static size_t fullest_rank(const std::vector<MemoryParts>& memory) {
-    const auto less = [](const MemoryParts& a, const MemoryParts& b) {
-      return a.total() < b.total();
-    };
-    return static_cast<size_t>(std::max_element(memory.begin(), memory.end(), less) -
-                               memory.begin());
-  }
-
-  // Beyond the device's memory on the fullest pipeline rank; negative when all is well.
-  static double missing_bytes(const StepModel& model, const std::vector<MemoryParts>& memory) {
-    return memory[fullest_rank(memory)].total() - model.device_memory();
+  // The pipeline rank whose device lacks most, and how many bytes; less than none when all is well.
+  std::pair<size_t, double> worst_miss(const PlacedLayout& layout,
+                                       const std::vector<MemoryParts>& memory) const {
+    size_t worst = 0;
+    double most = -std::numeric_limits<double>::infinity();
+    for (size_t rank = 0; rank < memory.size(); ++rank) {
+      const double there = model_.device_memory(layout, static_cast<int>(rank));
+      const double missing = memory[rank].total() - there;
+      if (missing <= most) continue;
+      most = missing;
+      worst = rank;
+    }
+    return {worst, most};
   }
 
   bool fits(const Candidate& candidate, const std::vector<MemoryParts>& memory) {
-    const size_t fullest = fullest_rank(memory);
-    Miss miss{candidate.layout, static_cast<int>(fullest), memory[fullest],
-              models_[candidate.group].device_memory()};
-    if (miss.missing_bytes() <= 0) return true;
+    const auto [rank, missing] = worst_miss(candidate.layout, memory);
+    if (missing <= 0) return true;
+    Miss miss{candidate.layout, static_cast<int>(rank), memory[rank],
+              model_.device_memory(candidate.layout, static_cast<int>(rank))};
     fastest_miss_ = std::min(fastest_miss_, candidate.seconds);
     if (options_.keep_rejections) {
       result_.rejections.push_back({describe(candidate.layout), reason_of(miss)});
@@ -291,30 +388,31 @@ class Search {
       result_.alternatives.push_back(
           {candidates_[best_[i]].layout, std::move(predictions_.at(best_[i]))});
     }
-    StepModel& model = models_[chosen.group];
     Plan& plan = result_.plan;
     plan.cluster = cluster_.name;
-    plan.device = model.nodes().device.name;
+    plan.device = device_names(cluster_, chosen.layout.placement);
     plan.job = job_;
     plan.layout = chosen.layout;
-    plan.stages = model.cut(chosen.layout);
-    plan.schedule = schedule_of(chosen, plan.stages);
+    plan.stages = model_.cut(chosen.layout);
+    plan.schedule = schedule_of(chosen.layout, plan.stages);
     TRIREME_CHECK(check_schedule(plan.schedule).legal);
-    const NodeGroup& nodes = model.nodes();
-    for (int rank = 0; rank < plan.layout.ranks(); ++rank) {
-      plan.placement.push_back(
-          {nodes.hosts[static_cast<size_t>(rank / nodes.devices)], rank % nodes.devices});
-    }
+    plan.placement = placed_ranks(cluster_, chosen.layout);
     plan.prediction = std::move(predictions_.at(best_.front()));
-    add_notes(chosen.group);
+    add_notes(chosen.layout);
   }
 
-  void add_notes(size_t group) {
-    if (options_.profile) result_.notes.push_back(models_[group].basis(result_.plan.layout));
-    const int used = result_.plan.layout.ranks(), there = models_[group].device_count();
-    if (used < there) {
+  void add_notes(const PlacedLayout& layout) {
+    if (options_.profile) result_.notes.push_back(model_.basis(layout));
+    int there = 0;
+    std::vector<bool> used(cluster_.groups.size(), false);
+    for (const Run& run : layout.placement.runs) {
+      const NodeGroup& nodes = cluster_.groups[run.group];
+      there += static_cast<int>(nodes.hosts.size()) * nodes.devices;
+      used[run.group] = true;
+    }
+    if (layout.ranks() < there) {
       result_.notes.push_back(fmt::format(
-          "{} of {} devices are used{}", used, there,
+          "{} of {} devices are used{}", layout.ranks(), there,
           job_.pins.data ? ", as pinned"
                          : "; no layout with more that fits is faster for this batch and model"));
     }
@@ -323,23 +421,27 @@ class Search {
           fmt::format("layouts that may be faster do not fit the memory.{}", not_tried()));
     }
     for (size_t g = 0; g < cluster_.groups.size(); ++g) {
-      if (g == group) continue;
+      if (used[g]) continue;
       const NodeGroup& idle = cluster_.groups[g];
       result_.notes.push_back(
-          fmt::format("{} nodes with {} x {} ({} to {}) stay idle: a plan uses one kind of node",
-                      idle.hosts.size(), idle.devices, idle.device.name, idle.hosts.front(),
-                      idle.hosts.back()));
+          fmt::format("{} nodes with {} x {} ({} to {}) stay idle: {}", idle.hosts.size(),
+                      idle.devices, idle.device.name, idle.hosts.front(), idle.hosts.back(),
+                      idle.device.is_cpu() ? "CPU nodes of several kinds do not work together"
+                                           : "no layout that has pipeline ranks there is faster"));
     }
   }
 
   const Job& job_;
   const Cluster& cluster_;
   const PlanOptions& options_;
-  std::vector<StepModel> models_;  // by node group
+  StepModel model_;
+  std::vector<std::vector<size_t>> sequences_;  // of node groups
   std::vector<Candidate> candidates_;
   int64_t degrees_ = 0;
   // By pipeline and micro-batches.
   std::map<std::pair<int, int>, std::vector<Completion>> completions_;
+  Shape built_shape_;
+  std::map<std::optional<int>, Schedule> built_;  // by group
   std::priority_queue<Entry, std::vector<Entry>, std::greater<>> queue_;
   std::map<size_t, Prediction> predictions_;  // of the candidates whose seconds are exact
   std::vector<size_t> best_;                  // exact, fastest first

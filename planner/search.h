@@ -67,7 +67,7 @@ struct NoPlan {
   std::string reason;           // the whole answer in a sentence or two
 };
 
-// The fastest layout of `job` on one node group of `cluster`, pins honoured. Searched are
+// The fastest layout of `job` on `cluster`, pins honoured. Searched are
 //   tensor                divisors of a node's devices within its fastest links, at most one per
 //                         key-value head
 //   pipeline, data, chunks, micro-batch   all that fit the devices, layers and the batch
@@ -76,7 +76,10 @@ struct NoPlan {
 //   recompute             none, selective (where attention is unfused), full, for all stages alike
 //   sequence parallelism  off, on
 //   optimizer sharding    off, on
-// On CPU nodes the last three stay off unless pinned: CPU ranks run without them. A layout is taken
+//   placement             replicas or pipeline ranks side by side (Near)
+//   kinds of node         one node group, or a pipeline through several of GPU nodes, in any order
+//                         (of more than four groups in that of the file), each pipeline rank on one
+// On CPU nodes the options stay off unless pinned: CPU ranks run without them. A layout is taken
 // when its predicted memory fits the device. The search is exact under the cost model: every layout
 // it did not simulate has a lower bound above the result. Among equally fast ones the first in the
 // order of enumeration wins, the plainest. Deterministic; pure.

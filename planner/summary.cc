@@ -4,7 +4,6 @@
 
 #include <algorithm>
 #include <cctype>
-#include <map>
 #include <set>
 #include <string_view>
 #include <unordered_map>
@@ -136,17 +135,20 @@ std::vector<AxisSpan> axis_spans(const Plan& plan, const Cluster& cluster) {
 
 std::vector<RankMemory> memory_by_rank(const Plan& plan, const Cluster& cluster) {
   const auto places = places_by_host(plan, cluster);
-  std::map<size_t, std::vector<MemoryParts>> by_group;  // what all ranks need on this kind of node
-  std::vector<RankMemory> ranks;
+  PlacedLayout layout{plan.layout, {}};
+  std::vector<Run>& runs = layout.placement.runs;
   const auto block =
       static_cast<size_t>(plan.layout.tensor) * static_cast<size_t>(plan.layout.data);
-  for (size_t p = 0; p < static_cast<size_t>(plan.layout.pipeline); ++p) {
-    const size_t group = places.at(plan.placement[block * p].node).group;
-    auto& parts = by_group[group];
-    if (parts.empty()) {
-      parts = StepModel(plan.job, cluster, group).memory(plan.layout, plan.stages, plan.schedule);
-    }
-    ranks.push_back({parts[p], cluster.groups[group].device.memory_bytes});
+  for (size_t rank = 0; rank < plan.placement.size(); rank += block) {
+    const size_t group = places.at(plan.placement[rank].node).group;
+    if (runs.empty() || runs.back().group != group) runs.push_back({group, 0});
+    ++runs.back().pipeline_ranks;
+  }
+  const StepModel model(plan.job, cluster);
+  const std::vector<MemoryParts> parts = model.memory(layout, plan.stages, plan.schedule);
+  std::vector<RankMemory> ranks;
+  for (size_t p = 0; p < parts.size(); ++p) {
+    ranks.push_back({parts[p], model.device_memory(layout, static_cast<int>(p))});
   }
   return ranks;
 }

@@ -3,6 +3,8 @@
 #include <fmt/format.h>
 
 #include <algorithm>
+#include <set>
+#include <string_view>
 
 #include "launcher/commands/figures.h"
 #include "planner/cost/accuracy.h"
@@ -66,25 +68,39 @@ const char* name_of(NodeLink link) {
   return "shared memory";
 }
 
-// What each axis reaches across, and over what.
+std::vector<const NodeGroup*> groups_in_use(const Plan& plan, const Cluster& cluster) {
+  std::set<std::string_view> nodes;
+  for (const PlacedRank& placed : plan.placement) nodes.insert(placed.node);
+  std::vector<const NodeGroup*> groups;
+  for (const NodeGroup& group : cluster.groups) {
+    const bool used = std::any_of(group.hosts.begin(), group.hosts.end(),
+                                  [&](const std::string& host) { return nodes.count(host) > 0; });
+    if (used) groups.push_back(&group);
+  }
+  return groups;
+}
+
+// What each axis reaches across, and over what; of several kinds of node the slowest.
 std::string axes_table(const Plan& plan, const Cluster& cluster) {
-  const auto uses = [&](const NodeGroup& group) {
-    const std::string& first = plan.placement.front().node;
-    return std::find(group.hosts.begin(), group.hosts.end(), first) != group.hosts.end();
+  const std::vector<const NodeGroup*> groups = groups_in_use(plan, cluster);
+  const auto slowest = [&](auto rate) -> const NodeGroup& {
+    return **std::min_element(groups.begin(), groups.end(),
+                              [&](const auto* a, const auto* b) { return rate(*a) < rate(*b); });
   };
-  const NodeGroup& group = *std::find_if(cluster.groups.begin(), cluster.groups.end(), uses);
+  const NodeGroup& inside = slowest([](const NodeGroup& g) { return g.link_bytes_per_s; });
+  const NodeGroup& outside = slowest([](const NodeGroup& g) { return g.nics * g.nic_bytes_per_s; });
   std::string text;
   for (const AxisSpan& span : axis_spans(plan, cluster)) {
     text += fmt::format("  {:<9} {:>6} rank{} ", span.axis, span.ranks, span.ranks == 1 ? "" : "s");
     if (span.ranks == 1) {
       text += "\n";
     } else if (span.nodes == 1) {
-      text += fmt::format(" inside a node: {}, {:.4g} GB/s\n", name_of(group.link),
-                          group.link_bytes_per_s / 1e9);
+      text += fmt::format(" inside a node: {}, {:.4g} GB/s\n", name_of(inside.link),
+                          inside.link_bytes_per_s / 1e9);
     } else {
       text += fmt::format(" over {} nodes{}: {} x {:.4g} Gbit/s per node\n", span.nodes,
                           span.leaves > 1 ? fmt::format(" of {} leaves", span.leaves) : "",
-                          group.nics, group.nic_bytes_per_s * 8 / 1e9);
+                          outside.nics, outside.nic_bytes_per_s * 8 / 1e9);
     }
   }
   return text;

@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <cmath>
+#include <numeric>
 
 namespace trireme {
 namespace {
@@ -13,6 +14,11 @@ constexpr double kNetworkEfficiency = 0.92;
 // The path that takes longer for a message of middling size.
 Path slower(const Path& a, const Path& b) {
   return {std::max(a.latency_s, b.latency_s), std::min(a.bytes_per_s, b.bytes_per_s)};
+}
+
+// Of a node, all NICs together.
+double uplink(const NodeGroup& nodes) {
+  return std::max(1, nodes.nics) * nodes.nic_bytes_per_s;
 }
 
 }  // namespace
@@ -30,92 +36,131 @@ double message_seconds(double bytes, const Path& path) {
   return path.latency_s + bytes / path.bytes_per_s;
 }
 
-Links::Links(const Cluster& cluster, size_t group)
-    : cluster_(&cluster), group_(&cluster.groups[group]) {
-  for (size_t g = 0; g < group; ++g)
-    first_node_ += static_cast<int>(cluster.groups[g].hosts.size());
-}
-
-Node Links::node_of(int rank) const {
-  return Node(first_node_ + rank / group_->devices);
+Node Links::node_of(const Seat& seat) const {
+  int node = seat.node;
+  for (size_t g = 0; g < seat.group; ++g) {
+    node += static_cast<int>(cluster_.groups[g].hosts.size());
+  }
+  return Node(node);
 }
 
 bool Links::same_leaf(Node a, Node b) const {
-  const Fabric& fabric = cluster_->fabric;
+  const Fabric& fabric = cluster_.fabric;
   return fabric.kind != FabricKind::tree || fabric.leaf_nodes <= 0 ||
          a.value / fabric.leaf_nodes == b.value / fabric.leaf_nodes;
 }
 
-Path Links::between(int rank_a, int rank_b, int flows) const {
-  const Node a = node_of(rank_a), b = node_of(rank_b);
-  if (a == b) {
-    Path path = cluster_->inside(a, rank_a % group_->devices, rank_b % group_->devices);
-    path.bytes_per_s *= group_->device.link_efficiency;
-    return path;
-  }
-  Path path = cluster_->between(a, b);
-  const double node = std::max(1, group_->nics) * group_->nic_bytes_per_s;
-  path.bytes_per_s = kNetworkEfficiency * std::min(path.bytes_per_s, node / flows);
+double Links::crowding(double leaf_share) const {
+  return std::max(1.0, cluster_.fabric.oversubscription * std::min(1.0, leaf_share));
+}
+
+Path Links::inside(const Seat& a, const Seat& b) const {
+  Path path = cluster_.inside(node_of(a), a.device, b.device);
+  path.bytes_per_s *= cluster_.groups[a.group].device.link_efficiency;
   return path;
 }
 
-Path Links::tensor(int tensor_ranks) const {
+Path Links::between(const Seat& a, const Seat& b, int flows, double leaf_share) const {
+  const Node from = node_of(a), to = node_of(b);
+  if (from == to) return inside(a, b);
+  Path path = cluster_.between(from, to);
+  const double node = std::min(uplink(cluster_.groups[a.group]), uplink(cluster_.groups[b.group]));
+  path.bytes_per_s = kNetworkEfficiency * std::min(path.bytes_per_s, node / flows);
+  if (!same_leaf(from, to)) path.bytes_per_s /= crowding(leaf_share);
+  return path;
+}
+
+Path Links::tensor(size_t group, int tensor_ranks) const {
   Path slowest{0, 1e30};
   for (int i = 0; i < tensor_ranks && tensor_ranks > 1; ++i) {
-    slowest = slower(slowest, between(i, (i + 1) % tensor_ranks, 1));
+    slowest = slower(slowest, inside({group, 0, i}, {group, 0, (i + 1) % tensor_ranks}));
   }
   return slowest;
 }
 
-// A ring visits a node's ranks before it leaves the node, so each of the groups that span nodes
-// (one per tensor rank) sends one stream out of a node, over all NICs together.
-Path Links::data(const Layout& layout) const {
+// A ring visits a node's ranks before it leaves the node, so each group sends one stream out of
+// each of its nodes, over all NICs together. Streams share them: those of the tensor ranks, and,
+// with the pipeline near, of the pipeline ranks that sit together.
+Path Links::ring_hop(const PlacedLayout& layout, const Run& run, const Seat& from,
+                     const Seat& to) const {
+  if (from.node == to.node) return inside(from, to);
+  const NodeGroup& nodes = cluster_.groups[run.group];
+  const bool data_near = layout.placement.near == Near::data;
+  const int together = layout.tensor * (data_near ? 1 : run.pipeline_ranks);
+  const int streams = std::max(layout.tensor, std::min(together, nodes.devices));
+  // A ring leaves a leaf only from the last of its replicas there.
+  const double leaf_share = static_cast<double>(std::max(together, nodes.devices)) /
+                            (std::max(1, cluster_.fabric.leaf_nodes) * nodes.devices);
+  Path path = between(from, to, 1, 0);
+  path.bytes_per_s = kNetworkEfficiency * uplink(nodes) / streams;
+  if (!same_leaf(node_of(from), node_of(to))) path.bytes_per_s /= crowding(leaf_share);
+  if (nodes.link_bytes_per_s > 0) {
+    path.bytes_per_s =
+        std::min(path.bytes_per_s, nodes.link_bytes_per_s * nodes.device.link_efficiency);
+  }
+  return path;
+}
+
+Path Links::data(const PlacedLayout& layout) const {
   Path slowest{0, 1e30};
   if (layout.data == 1) return slowest;
-  const int block = layout.tensor * layout.data;
-  for (int p = 0; p < layout.pipeline; ++p) {
-    const int first = block * p;
-    for (int d = 0; d < layout.data; ++d) {
-      const int from = first + layout.tensor * d;
-      const int to = first + layout.tensor * ((d + 1) % layout.data);
-      Path path = between(from, to, layout.tensor);
-      if (node_of(from) != node_of(to)) {
-        path.bytes_per_s = kNetworkEfficiency * std::max(1, group_->nics) *
-                           group_->nic_bytes_per_s / layout.tensor;
-        if (group_->link_bytes_per_s > 0) {
-          path.bytes_per_s =
-              std::min(path.bytes_per_s, group_->link_bytes_per_s * group_->device.link_efficiency);
-        }
+  int first = 0;
+  for (const Run& run : layout.placement.runs) {
+    // Rings that start as far into a leaf's devices as the first one see the same paths again.
+    const int leaf = std::max(1, cluster_.fabric.leaf_nodes) * cluster_.groups[run.group].devices;
+    const int shift = layout.tensor * (layout.placement.near == Near::data ? layout.data : 1);
+    const int rings = std::min(run.pipeline_ranks, leaf / std::gcd(leaf, shift));
+    for (int p = first; p < first + rings; ++p) {
+      for (int d = 0; d < layout.data; ++d) {
+        const Seat from = seat_of(cluster_, layout, {0, d, p});
+        const Seat to = seat_of(cluster_, layout, {0, (d + 1) % layout.data, p});
+        slowest = slower(slowest, ring_hop(layout, run, from, to));
       }
-      slowest = slower(slowest, path);
     }
+    first += run.pipeline_ranks;
   }
   return slowest;
 }
 
-Path Links::pipeline(const Layout& layout) const {
-  Path slowest{0, 1e30};
+// Of a stage's ranks those in one node send at once, and those nodes of a leaf that hold any.
+Links::Senders Links::senders(const PlacedLayout& layout, const Run& run) const {
+  const int devices = cluster_.groups[run.group].devices;
+  const int leaf_nodes = std::max(1, cluster_.fabric.leaf_nodes);
   const int block = layout.tensor * layout.data;
+  if (layout.placement.near == Near::data) {
+    return {std::min(block, devices),
+            std::max(1.0, static_cast<double>(block) / devices) / leaf_nodes};
+  }
+  const int together = layout.tensor * run.pipeline_ranks;  // of one replica
+  const double replicas = std::max(1.0, static_cast<double>(leaf_nodes) * devices / together);
+  const int in_node = std::min(block, layout.tensor * std::max(1, devices / together));
+  return {in_node, std::min<double>(layout.data, replicas) * layout.tensor / in_node / leaf_nodes};
+}
+
+// The first and the last rank of a stage see every kind of path that the ranks between them see.
+Path Links::hop(const PlacedLayout& layout, int from, int to) const {
+  const Senders senders = this->senders(layout, layout.run_of(from));
+  Path slowest{0, 1e30};
+  for (const Coordinates within : {Coordinates{}, {layout.tensor - 1, layout.data - 1, 0}}) {
+    const Seat a = seat_of(cluster_, layout, {within.tensor, within.data, from});
+    const Seat b = seat_of(cluster_, layout, {within.tensor, within.data, to});
+    slowest = slower(slowest, between(a, b, senders.of_node, senders.leaf_share));
+  }
+  return slowest;
+}
+
+Path Links::pipeline(const PlacedLayout& layout) const {
+  Path slowest{0, 1e30};
   for (int p = 0; p < layout.pipeline && layout.pipeline > 1; ++p) {
     const int next = (p + 1) % layout.pipeline;
     if (next == 0 && layout.chunks == 1) break;
-    // The first and the last rank of a stage see every kind of path that the ranks between them
-    // see.
-    for (const int within : {0, block - 1}) {
-      const int from = block * p + within, to = block * next + within;
-      Path path = between(from, to, std::min(block, group_->devices));
-      if (!same_leaf(node_of(from), node_of(to))) {
-        path.bytes_per_s /= std::max(1.0, cluster_->fabric.oversubscription);
-      }
-      slowest = slower(slowest, path);
-    }
+    slowest = slower(slowest, hop(layout, p, next));
   }
   return slowest;
 }
 
-Path Links::ends(const Layout& layout) const {
-  const int block = layout.tensor * layout.data;
-  return between(0, block * (layout.pipeline - 1), std::min(block, group_->devices));
+Path Links::ends(const PlacedLayout& layout) const {
+  return hop(layout, 0, layout.pipeline - 1);
 }
 
 }  // namespace trireme

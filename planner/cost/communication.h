@@ -1,6 +1,6 @@
 #pragma once
 
-#include "planner/plan/layout.h"
+#include "planner/placement.h"
 #include "topology/cluster.h"
 
 namespace trireme {
@@ -12,30 +12,37 @@ double all_reduce_seconds(int n, double bytes, const Path& slowest);
 
 double message_seconds(double bytes, const Path& path);
 
-// The paths of a layout's communication when rank r sits on device r of one node group, devices
-// counted through its nodes. Bandwidths are what a message gets while all ranks of the layout do
-// the same thing: node uplinks are shared by the groups that leave a node, and leaf uplinks, for
-// pipeline messages, at the fabric's oversubscription.
+// The paths of a layout's communication. Bandwidths are what a message gets while all ranks of the
+// layout do the same thing: the ranks of a node share its uplink, the nodes of a leaf the leaf's.
 class Links {
  public:
-  // Keeps a pointer to `cluster`, which must outlive it.
-  Links(const Cluster& cluster, size_t group);
+  // Keeps a reference to `cluster`, which must outlive it.
+  explicit Links(const Cluster& cluster) : cluster_(cluster) {}
 
-  Path tensor(int tensor_ranks) const;
-  Path data(const Layout& layout) const;      // the slowest of all data groups
-  Path pipeline(const Layout& layout) const;  // the slowest of all stage boundaries
-  Path ends(
-      const Layout& layout) const;  // between the first and the last pipeline rank: tied embeddings
+  // Between neighbours of a tensor group on this kind of node.
+  Path tensor(size_t group, int tensor_ranks) const;
+  Path data(const PlacedLayout& layout) const;      // the slowest of all data groups
+  Path pipeline(const PlacedLayout& layout) const;  // the slowest of all stage boundaries
+  // Between the first and the last pipeline rank: tied embeddings.
+  Path ends(const PlacedLayout& layout) const;
 
  private:
-  Node node_of(int rank) const;
+  Node node_of(const Seat& seat) const;
   bool same_leaf(Node a, Node b) const;
+  Path inside(const Seat& a, const Seat& b) const;
+  // By how much messages to other leaves slow down when this share of a leaf's nodes sends them.
+  double crowding(double leaf_share) const;
   // One rank to another while `flows` such messages leave each node.
-  Path between(int rank_a, int rank_b, int flows) const;
+  Path between(const Seat& a, const Seat& b, int flows, double leaf_share) const;
+  Path ring_hop(const PlacedLayout& layout, const Run& run, const Seat& from, const Seat& to) const;
+  struct Senders {
+    int of_node = 1;
+    double leaf_share = 1;  // of the leaf's nodes
+  };
+  Senders senders(const PlacedLayout& layout, const Run& run) const;
+  Path hop(const PlacedLayout& layout, int from, int to) const;
 
-  const Cluster* cluster_;
-  const NodeGroup* group_;
-  int first_node_ = 0;
+  const Cluster& cluster_;
 };
 
 }  // namespace trireme

@@ -18,7 +18,7 @@ AxisTraffic largest(const char* axis, const std::vector<double>& bytes,
 
 }  // namespace
 
-std::vector<AxisTraffic> StepModel::traffic(const Layout& layout,
+std::vector<AxisTraffic> StepModel::traffic(const PlacedLayout& layout,
                                             const std::vector<Stage>& stages) {
   const auto ranks = static_cast<size_t>(layout.pipeline);
   const bool trains = layout.schedule != "forward-only";
@@ -26,7 +26,7 @@ std::vector<AxisTraffic> StepModel::traffic(const Layout& layout,
   const double gradient =
       layout.optimizer_sharding > 0 ? (gradient_bytes() + weight) / 2 : gradient_bytes();
   const double hidden = static_cast<double>(layout.micro_batch) * job_.model.sequence *
-                        job_.model.hidden * shape_of(layout).element_bytes();
+                        job_.model.hidden * work_shape(job_, layout).element_bytes();
   const double directions = trains ? (layout.recompute == Recompute::full ? 3 : 2) : 1;
   const std::vector<double> parameters = stage_parameters(job_.model, layout, stages);
   const std::vector<double> reductions = reduction_seconds(layout, stages);
@@ -52,15 +52,19 @@ std::vector<AxisTraffic> StepModel::traffic(const Layout& layout,
   };
   std::vector<AxisTraffic> result;
   if (layout.tensor > 1) {
-    const double once = all_reduce_seconds(layout.tensor, hidden, links_.tensor(layout.tensor));
+    double once = 0;
+    for (const Run& run : layout.placement.runs) {
+      once = std::max(once, kinds_[run.group].tensor_seconds(layout));
+    }
     result.push_back(largest("tensor", scaled(collectives, ring_bytes(layout.tensor, hidden)),
                              scaled(collectives, once)));
   }
   if (layout.data > 1) result.push_back(largest("data", reduced, reducing));
   if (layout.pipeline > 1) {
     const double bytes = message_bytes(layout);
-    result.push_back(largest("pipeline", scaled(messages, bytes),
-                             scaled(messages, message_seconds(bytes, paths(layout).pipeline))));
+    result.push_back(
+        largest("pipeline", scaled(messages, bytes),
+                scaled(messages, message_seconds(bytes, pipeline_paths(layout).neighbours))));
   }
   return result;
 }

@@ -22,6 +22,7 @@ double pipeline_seconds(const Plan& plan) {
 Costs drawing_costs(const Plan& plan) {
   Costs costs;
   costs.stages.clear();
+  costs.transfer = plan.prediction.transfer_seconds;
   costs.hop = plan.prediction.hop_seconds;
   for (const StagePrediction& stage : plan.prediction.stages) {
     costs.stages.push_back({stage.forward_seconds, stage.input_seconds, stage.weight_seconds});

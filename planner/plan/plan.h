@@ -63,7 +63,10 @@ struct Prediction {
   std::vector<std::pair<std::string, double>>
       breakdown;                        // seconds of the step by cause, in printing order
   std::vector<StagePrediction> stages;  // by global stage; empty where nothing is known
-  double hop_seconds = 0;  // from an op's end until its output is on another pipeline rank
+  // A message to another pipeline rank takes the link for the transfer, one after the other, and is
+  // there a hop later.
+  double transfer_seconds = 0;
+  double hop_seconds = 0;
   bool operator==(const Prediction&) const = default;
 };
 

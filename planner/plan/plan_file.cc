@@ -60,6 +60,7 @@ std::string prediction_table(const Prediction& prediction) {
         toml_number(stage.weight_seconds), toml_number(stage.activation_bytes));
   }
   text += "]\n";
+  line("transfer_seconds", prediction.transfer_seconds);
   line("hop_seconds", prediction.hop_seconds);
   return text;
 }
@@ -154,6 +155,7 @@ Prediction read_prediction(TomlTable table) {
          read_finite(stage, "weight_seconds"), read_finite(stage, "activation_bytes")});
     stage.finish();
   }
+  prediction.transfer_seconds = read_finite(table, "transfer_seconds");
   prediction.hop_seconds = read_finite(table, "hop_seconds");
   table.finish();
   return prediction;

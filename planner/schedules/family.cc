@@ -31,14 +31,19 @@ Along along(const std::vector<StagePlace>& places, int pipeline, double hop, Tim
   return result;
 }
 
+// A message that no other delays.
+double once(const Costs& costs) {
+  return costs.transfer + costs.hop;
+}
+
 // With split backwards only input gradients are waited for. A rank first waits for the forwards of
 // the stages before its first; then it either works to the end, or after its forwards and input
 // gradients the stages before still have theirs to do, and the first stage a weight gradient.
 double split_bound(const std::vector<StagePlace>& places, const Shape& shape, const Costs& costs) {
   const auto forward =
-      along(places, shape.pipeline, costs.hop, [&](int s) { return costs.of_stage(s).forward; });
+      along(places, shape.pipeline, once(costs), [&](int s) { return costs.of_stage(s).forward; });
   const auto input =
-      along(places, shape.pipeline, costs.hop, [&](int s) { return costs.of_stage(s).input; });
+      along(places, shape.pipeline, once(costs), [&](int s) { return costs.of_stage(s).input; });
   const auto weight =
       along(places, shape.pipeline, 0, [&](int s) { return costs.of_stage(s).weight; });
   double bound = 0;
@@ -61,16 +66,16 @@ double split_v_bound(const Shape& s, const Costs& costs) {
 
 // Nothing overlaps, so a step is all the work of all ranks and every hop.
 double naive_time(const Shape& s, const Costs& costs) {
-  double once = 2.0 * (s.pipeline - 1) * costs.hop;
+  double micro_batch = 2.0 * (s.pipeline - 1) * once(costs);
   for (int stage = 0; stage < s.pipeline; ++stage) {
-    once += costs.of_stage(stage).forward + costs.of_stage(stage).backward();
+    micro_batch += costs.of_stage(stage).forward + costs.of_stage(stage).backward();
   }
-  return s.micro_batches * once;
+  return s.micro_batches * micro_batch;
 }
 
 // The slowest rank's forwards after those of the stages before it.
 double forward_only_bound(const Shape& s, const Costs& costs) {
-  const auto forward = along(loop_placement(s.pipeline, s.chunks), s.pipeline, costs.hop,
+  const auto forward = along(loop_placement(s.pipeline, s.chunks), s.pipeline, once(costs),
                              [&](int stage) { return costs.of_stage(stage).forward; });
   double bound = 0;
   for (size_t rank = 0; rank < forward.own.size(); ++rank) {

@@ -115,12 +115,14 @@ class RankGrid {
     return true;
   }
 
-  // The slot of the rank's input gradient number `index`, whatever its chunk.
-  int slot_of_input_gradient(int index) const {
-    size_t slot = 0;
-    for (int left = index;; ++slot) {
-      if (kinds_[slot] != kInput0 && kinds_[slot] != kInput1) continue;
-      if (left-- == 0) return static_cast<int>(slot);
+  // The slot of the rank's input gradient number `index` of `count`, whatever its chunk. Sought
+  // from the nearer end: ops advance while the pipeline fills or drains.
+  int slot_of_input_gradient(int index, int count) const {
+    const bool from_front = index < count / 2;
+    int slot = from_front ? 0 : static_cast<int>(kinds_.size()) - 1;
+    for (int left = from_front ? index : count - 1 - index;; slot += from_front ? 1 : -1) {
+      if (kinds_[at(slot)] != kInput0 && kinds_[at(slot)] != kInput1) continue;
+      if (left-- == 0) return slot;
     }
   }
 
@@ -179,7 +181,8 @@ void reorder(std::vector<RankSlots>& ranks, int micro_batches) {
     if (phase == Phase::fill && !weights_placed) continue;
     RankGrid& grid = grids[at(op.rank)];
     int first = earliest_slot(ranks, op);
-    if (op.kind == kWeight) first = std::max(first, grid.slot_of_input_gradient(op.index) + 1);
+    if (op.kind == kWeight)
+      first = std::max(first, grid.slot_of_input_gradient(op.index, 2 * micro_batches) + 1);
     int to = first;
     while (to < op.slot && !grid.advance(op.slot, to, most)) ++to;
     ranks[at(op.rank)][at(op.kind)][at(op.index)] = std::min(to, op.slot);

@@ -52,7 +52,7 @@ struct Covering {
 
 Covering covering(const FamilyMember& member, const ScheduleRequest& request, int chunks) {
   const int p = request.pipeline, most = request.micro_batches * chunks;
-  const double beat = period(request, chunks), hop = request.costs.hop;
+  const double beat = period(request, chunks), hop = request.costs.transfer + request.costs.hop;
   const auto last_chunk = [&](int rank) -> const StageCost& {
     return request.costs.of_stage((chunks - 1) * p + rank);
   };

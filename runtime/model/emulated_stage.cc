@@ -4,18 +4,21 @@
 
 namespace trireme {
 
-void EmulatedStage::await(const Activation& message, double hop) {
+void EmulatedStage::await(const Activation& message) {
   if (message == nullptr) return;
-  double ready = 0;
-  std::memcpy(&ready, message->data(), sizeof ready);
-  device_.stream().await_input(ready + setup_.time_scale * hop);
+  double there = 0;
+  std::memcpy(&there, message->data(), sizeof there);
+  device_.stream().await_input(there);
 }
 
-Activation EmulatedStage::pass(double seconds, bool sends) {
-  const double end = device_.stream().run(setup_.time_scale * seconds);
-  if (!sends) return nullptr;
+double EmulatedStage::pass(double seconds) {
+  return device_.stream().run(setup_.time_scale * seconds);
+}
+
+Activation EmulatedStage::message(double end, EmulatedLink* link) {
+  const double there = link == nullptr ? end : link->arrival(end);
   auto message = device_.activation(setup_.boundary_floats);
-  std::memcpy(message->data(), &end, sizeof end);
+  std::memcpy(message->data(), &there, sizeof there);
   return message;
 }
 
@@ -34,8 +37,9 @@ Activation EmulatedStage::forward(int micro_batch, const Activation& input,
 
 Activation EmulatedStage::evaluate(int, const Activation& input, std::span<const int32_t>,
                                    std::span<const int32_t>) {
-  await(input, setup_.input_hop);
-  return pass(setup_.figures.forward_seconds, !setup_.last);
+  await(input);
+  const double end = pass(setup_.figures.forward_seconds);
+  return setup_.last ? nullptr : message(end, setup_.to_next);
 }
 
 int EmulatedStage::version(int micro_batch) const {
@@ -44,19 +48,21 @@ int EmulatedStage::version(int micro_batch) const {
 }
 
 Activation EmulatedStage::backward_input(int, const Activation& doutput) {
-  await(doutput, setup_.gradient_hop);
-  return pass(setup_.figures.input_seconds, !setup_.first);
+  await(doutput);
+  const double end = pass(setup_.figures.input_seconds);
+  return setup_.first ? nullptr : message(end, setup_.to_previous);
 }
 
 void EmulatedStage::backward_weight(int micro_batch, const GradientTarget&, const UnitDone& done) {
-  pass(setup_.figures.weight_seconds, false);
+  pass(setup_.figures.weight_seconds);
   finish(micro_batch, done);
 }
 
 Activation EmulatedStage::backward(int micro_batch, const Activation& doutput,
                                    const GradientTarget&, const UnitDone& done) {
-  await(doutput, setup_.gradient_hop);
-  auto dinput = pass(setup_.figures.input_seconds + setup_.figures.weight_seconds, !setup_.first);
+  await(doutput);
+  const double end = pass(setup_.figures.input_seconds + setup_.figures.weight_seconds);
+  auto dinput = setup_.first ? nullptr : message(end, setup_.to_previous);
   finish(micro_batch, done);
   return dinput;
 }

@@ -8,9 +8,22 @@
 
 namespace trireme {
 
+// The way of messages to one other rank: each takes it for `transfer` seconds, after those sent
+// before, and is there `hop` later.
+struct EmulatedLink {
+  double transfer = 0;
+  double hop = 0;
+  double free = 0;  // when all messages so far have left it
+
+  double arrival(double sent) {
+    free = (sent > free ? sent : free) + transfer;
+    return free + hop;
+  }
+};
+
 // A stage of a rehearsal: every pass takes the time that the plan gives it and keeps the bytes that
-// the plan says it keeps. All that its activations hold is the time from which on they exist, which
-// is how a message tells the emulated device at its other end when its own op may start.
+// the plan says it keeps. All that its activations hold is the time from which on they are there,
+// which is how a message tells the emulated device at its other end when its own op may start.
 class EmulatedStage final : public StagePasses {
  public:
   struct Setup {
@@ -20,8 +33,10 @@ class EmulatedStage final : public StagePasses {
     int units = 0;               // of StageParameters
     bool first = false;
     bool last = false;
-    double input_hop = 0;     // seconds that the input takes to come from the stage before
-    double gradient_hop = 0;  // likewise from the stage behind
+    // To the ranks of the stages behind and before, in seconds as they pass; shared by all stages
+    // of a rank. Null where that stage lies on the same rank.
+    EmulatedLink* to_next = nullptr;
+    EmulatedLink* to_previous = nullptr;
   };
   EmulatedStage(EmulatedDevice& device, const Setup& setup) : device_(device), setup_(setup) {}
 
@@ -38,8 +53,9 @@ class EmulatedStage final : public StagePasses {
                       const UnitDone& done) override;
 
  private:
-  void await(const Activation& message, double hop);
-  Activation pass(double seconds, bool sends);
+  void await(const Activation& message);
+  double pass(double seconds);  // returns its end
+  Activation message(double end, EmulatedLink* link);
   void finish(int micro_batch, const UnitDone& done);
 
   EmulatedDevice& device_;

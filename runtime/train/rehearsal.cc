@@ -104,10 +104,15 @@ RehearsalTrainer::~RehearsalTrainer() = default;
 
 void RehearsalTrainer::build_stage(int index) {
   const int last = static_cast<int>(plan_.stages.size()) - 1;
-  const auto hop_from = [&](int neighbour) {
-    if (neighbour < 0 || neighbour > last) return 0.0;
-    return plan_.stages[neighbour].pipeline_rank == at_.pipeline ? 0.0
-                                                                 : plan_.prediction.hop_seconds;
+  const auto link_to = [&](int neighbour) -> EmulatedLink* {
+    if (neighbour < 0 || neighbour > last) return nullptr;
+    const int rank = plan_.stages[neighbour].pipeline_rank;
+    if (rank == at_.pipeline) return nullptr;
+    const double scale = rehearsal_.time_scale;
+    return &links_
+                .try_emplace(rank, EmulatedLink{scale * plan_.prediction.transfer_seconds,
+                                                scale * plan_.prediction.hop_seconds})
+                .first->second;
   };
   auto state = std::make_unique<StageState>();
   state->parameters =
@@ -119,8 +124,8 @@ void RehearsalTrainer::build_stage(int index) {
   setup.units = state->parameters.units;
   setup.first = index == 0;
   setup.last = index == last;
-  setup.input_hop = hop_from(index - 1);
-  setup.gradient_hop = hop_from(index + 1);
+  setup.to_next = link_to(index + 1);
+  setup.to_previous = link_to(index - 1);
   state->passes = std::make_unique<EmulatedStage>(device_, setup);
   state->sum = std::make_unique<GradientSum>(
       device_, transport_, state->parameters,

@@ -1,5 +1,6 @@
 #pragma once
 
+#include <map>
 #include <memory>
 #include <string>
 #include <vector>
@@ -65,6 +66,7 @@ class RehearsalTrainer {
   Trace trace_;
   bool evaluates_;  // nothing goes back
   EmulatedDevice device_;
+  std::map<int, EmulatedLink> links_;                // to other pipeline ranks
   std::vector<std::unique_ptr<StageState>> stages_;  // by chunk
   Buffer resident_;                                  // weights and optimizer state
   std::unique_ptr<Interpreter> interpreter_;

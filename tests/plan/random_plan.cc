@@ -180,6 +180,7 @@ Prediction random_prediction(std::mt19937_64& random, int pipeline, int stages) 
           {any_double(random), any_double(random), any_double(random), any_double(random)});
     }
   }
+  prediction.transfer_seconds = any_double(random);
   prediction.hop_seconds = any_double(random);
   return prediction;
 }

@@ -94,11 +94,11 @@ TEST(Kernels, SlotsThatShareCoresAreSlower) {
   layout.tensor = 1;
   layout.data = 8;
   layout.micro_batches = 1;
-  StepModel alone(job, cluster, 0);
-  const double full = alone.quick_bound(layout);
+  StepModel alone(job, cluster);
+  const double full = alone.quick_bound(placed_on(layout, 0));
   cluster.groups[0].cores = 2;
-  StepModel crowded(job, cluster, 0);
-  EXPECT_NEAR(crowded.quick_bound(layout), 4 * full, 1e-12);
+  StepModel crowded(job, cluster);
+  EXPECT_NEAR(crowded.quick_bound(placed_on(layout, 0)), 4 * full, 1e-12);
 }
 
 TEST(Communication, AllReduceMovesTwiceTheBytesLessOneShare) {
@@ -110,18 +110,18 @@ TEST(Communication, AllReduceMovesTwiceTheBytesLessOneShare) {
 
 TEST(Communication, GroupsThatLeaveANodeShareItsNics) {
   const Cluster cluster = round_cluster(4, 4, 10);
-  const Links links(cluster, 0);
+  const Links links(cluster);
   Layout layout;
   layout.tensor = 4;
   layout.data = 2;
   layout.pipeline = 2;
-  EXPECT_DOUBLE_EQ(links.tensor(4).bytes_per_s, 1e11);
+  EXPECT_DOUBLE_EQ(links.tensor(0, 4).bytes_per_s, 1e11);
   // 4 x 10 GB/s for 4 tensor ranks, of which 92 % carry data.
-  EXPECT_DOUBLE_EQ(links.data(layout).bytes_per_s, 0.92e10);
-  EXPECT_DOUBLE_EQ(links.pipeline(layout).bytes_per_s, 0.92e10);
+  EXPECT_DOUBLE_EQ(links.data(placed_on(layout, 0)).bytes_per_s, 0.92e10);
+  EXPECT_DOUBLE_EQ(links.pipeline(placed_on(layout, 0)).bytes_per_s, 0.92e10);
   layout.tensor = 1;
   layout.data = 4;
-  EXPECT_DOUBLE_EQ(links.data(layout).bytes_per_s, 1e11);  // all in one node
+  EXPECT_DOUBLE_EQ(links.data(placed_on(layout, 0)).bytes_per_s, 1e11);  // all in one node
 }
 
 // Korthikanti et al. 2022, equation 2: with unfused attention s b h (10 + 24/t + 5 a s / (h t)).
@@ -206,47 +206,49 @@ TEST(Memory, PeaksFollowTheProgram) {
 TEST(Step, TheBreakdownSumsToTheStep) {
   const Job job = gpt2_job(gpt2_model(8, 512, 8, 5000, 256), 32);
   const Cluster cluster = round_cluster(4, 4, 10);
-  StepModel model(job, cluster, 0);
+  StepModel model(job, cluster);
   Layout layout;
   layout.tensor = 2;
   layout.pipeline = 4;
   layout.data = 2;
   layout.micro_batch = 2;
   layout.micro_batches = 8;
-  const std::vector<Stage> stages = model.cut(layout);
+  const PlacedLayout placed = placed_on(layout, 0);
+  const std::vector<Stage> stages = model.cut(placed);
   const Prediction prediction =
-      model.predict(layout, stages, one_forward_one_backward_schedule(4, 8));
+      model.predict(placed, stages, one_forward_one_backward_schedule(4, 8));
   double sum = 0;
   for (const auto& [cause, seconds] : prediction.breakdown) sum += seconds;
   EXPECT_NEAR(sum, prediction.step_seconds, 1e-12);
   EXPECT_GT(prediction.bubble_fraction, 0);
   EXPECT_NEAR(prediction.tokens_per_second, 32 * 256 / prediction.step_seconds, 1e-3);
   EXPECT_NEAR(prediction.mfu, prediction.model_tflops_per_device / 100, 1e-12);
-  EXPECT_LE(model.quick_bound(layout), prediction.step_seconds);
-  EXPECT_LE(model.cut_bound(layout, stages), prediction.step_seconds);
+  EXPECT_LE(model.quick_bound(placed), prediction.step_seconds);
+  EXPECT_LE(model.cut_bound(placed, model.cut_times(placed, stages)), prediction.step_seconds);
 }
 
 // The step is the simulated pipeline plus what the breakdown says comes after it.
 TEST(Step, ThePredictedOpsAddUpToThePredictedStep) {
   const Job job = gpt2_job(gpt2_model(8, 512, 8, 5000, 256), 32);
   const Cluster cluster = round_cluster(4, 4, 10);
-  StepModel model(job, cluster, 0);
+  StepModel model(job, cluster);
   Layout layout;
   layout.pipeline = 4;
   layout.data = 2;
   layout.micro_batch = 2;
   layout.micro_batches = 8;
-  const std::vector<Stage> stages = model.cut(layout);
+  const std::vector<Stage> stages = model.cut(placed_on(layout, 0));
   const Schedule schedule = one_forward_one_backward_schedule(4, 8);
-  const Prediction prediction = model.predict(layout, stages, schedule);
+  const Prediction prediction = model.predict(placed_on(layout, 0), stages, schedule);
   Costs costs;
   costs.stages.clear();
+  costs.transfer = prediction.transfer_seconds;
   costs.hop = prediction.hop_seconds;
   for (const StagePrediction& stage : prediction.stages) {
     costs.stages.push_back({stage.forward_seconds, stage.input_seconds, stage.weight_seconds});
     EXPECT_GT(stage.activation_bytes, 0);
   }
-  EXPECT_GT(costs.hop, 0);
+  EXPECT_GT(costs.transfer, 0);
   double after = 0;
   for (const auto& [cause, seconds] : prediction.breakdown) {
     if (cause == "data_reduction" || cause == "tied_embeddings" || cause == "optimizer") {
@@ -260,7 +262,7 @@ TEST(Step, ThePredictedOpsAddUpToThePredictedStep) {
 TEST(Step, BoundsHoldForEverySchedule) {
   const Job job = gpt2_job(gpt2_model(16, 256, 8, 5000, 128), 64);
   const Cluster cluster = round_cluster(4, 4, 10);
-  StepModel model(job, cluster, 0);
+  StepModel model(job, cluster);
   for (const std::string& name : built_schedules()) {
     for (const int pipeline : {2, 4}) {
       for (const int micro_batches : {pipeline, 8, 16}) {
@@ -272,11 +274,14 @@ TEST(Step, BoundsHoldForEverySchedule) {
                                       .micro_batches = micro_batches,
                                       .chunks = layout.chunks};
         if (why_not(request)) continue;
-        const std::vector<Stage> stages = model.cut(layout);
-        const Prediction prediction = model.predict(layout, stages, make_schedule(request));
+        const PlacedLayout placed = placed_on(layout, 0);
+        const std::vector<Stage> stages = model.cut(placed);
+        const Prediction prediction =
+            model.predict(placed_on(layout, 0), stages, make_schedule(request));
         const double allowed = prediction.step_seconds * (1 + 1e-9);
-        EXPECT_LE(model.quick_bound(layout), allowed) << name << ' ' << pipeline;
-        EXPECT_LE(model.cut_bound(layout, stages), allowed) << name << ' ' << pipeline;
+        EXPECT_LE(model.quick_bound(placed), allowed) << name << ' ' << pipeline;
+        EXPECT_LE(model.cut_bound(placed, model.cut_times(placed, stages)), allowed)
+            << name << ' ' << pipeline;
         double sum = 0;
         for (const auto& [cause, seconds] : prediction.breakdown) sum += seconds;
         EXPECT_NEAR(sum, prediction.step_seconds, 1e-9) << name;
@@ -291,36 +296,38 @@ TEST(Step, BoundsHoldForEverySchedule) {
 TEST(Step, TrafficCountsWhatTheBusiestDeviceSends) {
   const Job job = gpt2_job(gpt2_model(8, 256, 8, 5000, 128), 32);
   const Cluster cluster = round_cluster(4, 4, 10);
-  StepModel model(job, cluster, 0);
+  StepModel model(job, cluster);
   Layout layout{.tensor = 2, .pipeline = 2, .data = 2};
   layout.micro_batch = 2;
   layout.micro_batches = 8;
   const std::vector<Stage> stages = even_cut(8, loop_placement(2, 1));
   const Prediction prediction =
-      model.predict(layout, stages, one_forward_one_backward_schedule(2, 8));
+      model.predict(placed_on(layout, 0), stages, one_forward_one_backward_schedule(2, 8));
   const double message = 2 * 128 * 256 * 4;
   ASSERT_EQ(prediction.traffic.size(), 3U);
   EXPECT_EQ(prediction.traffic[0].axis, "tensor");
   EXPECT_DOUBLE_EQ(prediction.traffic[0].bytes, 8 * 17 * message);
   EXPECT_DOUBLE_EQ(prediction.traffic[1].bytes, 4 * stage_parameters(job.model, layout, stages)[0]);
   EXPECT_DOUBLE_EQ(prediction.traffic[2].bytes, 8 * message);
-  EXPECT_DOUBLE_EQ(prediction.traffic[2].seconds, 8 * prediction.hop_seconds);
+  EXPECT_DOUBLE_EQ(prediction.traffic[2].seconds,
+                   8 * (prediction.transfer_seconds + prediction.hop_seconds));
 }
 
 // 1F1B on two ranks: the first is fullest from its second forward, the last from its first.
 TEST(Step, TheMemoryPeakHasATime) {
   const Job job = gpt2_job(gpt2_model(8, 256, 8, 5000, 128), 8);
   const Cluster cluster = round_cluster(4, 4, 10);
-  StepModel model(job, cluster, 0);
+  StepModel model(job, cluster);
   Layout layout{.pipeline = 2};
   layout.micro_batches = 8;
   const std::vector<Stage> stages = even_cut(8, loop_placement(2, 1));
   const Prediction prediction =
-      model.predict(layout, stages, one_forward_one_backward_schedule(2, 8));
+      model.predict(placed_on(layout, 0), stages, one_forward_one_backward_schedule(2, 8));
   const double first = prediction.stages[0].forward_seconds;
   ASSERT_EQ(prediction.peak_seconds_per_pipeline_rank.size(), 2U);
   EXPECT_DOUBLE_EQ(prediction.peak_seconds_per_pipeline_rank[0], first);
-  EXPECT_DOUBLE_EQ(prediction.peak_seconds_per_pipeline_rank[1], first + prediction.hop_seconds);
+  EXPECT_DOUBLE_EQ(prediction.peak_seconds_per_pipeline_rank[1],
+                   first + prediction.transfer_seconds);
 }
 
 TEST(Accuracy, DoubtsNameWhatWasNotMeasured) {
@@ -341,11 +348,12 @@ TEST(Accuracy, DoubtsNameWhatWasNotMeasured) {
 TEST(Step, EvaluationIsForwardsAlone) {
   const Job job = gpt2_job(gpt2_model(8, 256, 8, 5000, 128), 64);
   const Cluster cluster = round_cluster(4, 4, 10);
-  StepModel model(job, cluster, 0);
+  StepModel model(job, cluster);
   Layout layout{.pipeline = 2, .data = 2, .schedule = "forward-only"};
   layout.micro_batches = 8;
+  const PlacedLayout placed = placed_on(layout, 0);
   const Prediction prediction = model.predict(
-      layout, model.cut(layout),
+      placed, model.cut(placed),
       make_schedule({.name = "forward-only", .pipeline = 2, .micro_batches = 8, .chunks = 1}));
   for (const auto& [cause, seconds] : prediction.breakdown) {
     if (cause == "forward" || cause == "pipeline_idle") continue;
@@ -373,11 +381,11 @@ TEST(Step, ThePublishedStepsOfA175BModel) {
   const auto step = [&](Recompute recompute, bool sequence_parallel) {
     layout.recompute = recompute;
     layout.sequence_parallel = sequence_parallel;
-    StepModel model(job, cluster, 0);
-    const std::vector<Stage> stages = model.cut(layout);
+    StepModel model(job, cluster);
+    const std::vector<Stage> stages = model.cut(placed_on(layout, 0));
     const Schedule schedule =
         make_schedule({.name = "interleaved", .pipeline = 8, .micro_batches = 64, .chunks = 3});
-    return model.predict(layout, stages, schedule).step_seconds;
+    return model.predict(placed_on(layout, 0), stages, schedule).step_seconds;
   };
   EXPECT_NEAR(step(Recompute::full, false), 18.13, 0.12 * 18.13);
   EXPECT_NEAR(step(Recompute::selective, true), 13.75, 0.12 * 13.75);

@@ -150,7 +150,7 @@ TEST(Drawing, APlanIsDrawnAsLongAsItPredicts) {
   for (size_t i = 0; i < 4; ++i) pipeline += plan.prediction.breakdown[i].second;
   EXPECT_NEAR(makespan_of(plan.schedule, drawing_costs(plan)), pipeline, 1e-12);
   plan.prediction.stages.clear();  // and so is one that predicts no ops
-  plan.prediction.hop_seconds = 0;
+  plan.prediction.transfer_seconds = plan.prediction.hop_seconds = 0;
   EXPECT_NEAR(makespan_of(plan.schedule, drawing_costs(plan)), pipeline, 1e-12);
 }
 

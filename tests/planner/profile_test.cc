@@ -366,17 +366,18 @@ TEST(ProfiledStep, BoundsLieBelowThePrediction) {
     cluster.groups.front().nics = 1;
     cluster.groups.front().nic_bytes_per_s = 1e9;
     cluster.fabric = {FabricKind::flat, 1e-6, 1e-6, 0, 1};
-    StepModel model(job, cluster, 0, &p);
+    StepModel model(job, cluster, &p);
     for (const int tensor : {1, 2}) {
       for (const int pipeline : {1, 2, 4}) {
         Layout layout{.tensor = tensor, .pipeline = pipeline, .data = 2, .micro_batches = 4};
-        if (layout.ranks() > model.device_count()) continue;
-        const std::vector<Stage> stages = model.cut(layout);
+        if (layout.ranks() > 4 * devices) continue;
+        const PlacedLayout placed = placed_on(layout, 0);
+        const std::vector<Stage> stages = model.cut(placed);
         const Schedule schedule =
             make_schedule({.name = "1f1b", .pipeline = pipeline, .micro_batches = 4});
-        const double step = model.predict(layout, stages, schedule).step_seconds;
-        EXPECT_LE(model.quick_bound(layout), step * (1 + 1e-9));
-        EXPECT_LE(model.cut_bound(layout, stages), step * (1 + 1e-9));
+        const double step = model.predict(placed_on(layout, 0), stages, schedule).step_seconds;
+        EXPECT_LE(model.quick_bound(placed), step * (1 + 1e-9));
+        EXPECT_LE(model.cut_bound(placed, model.cut_times(placed, stages)), step * (1 + 1e-9));
       }
     }
   }

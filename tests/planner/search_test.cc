@@ -4,6 +4,7 @@
 #include <gtest/gtest.h>
 
 #include <algorithm>
+#include <map>
 #include <random>
 #include <utility>
 
@@ -34,12 +35,12 @@ std::string failure(const Job& job, const Cluster& cluster, ErrorKind kind) {
   return "found a plan";
 }
 
-// Everything that could be declared for `job` on nodes of one kind, without the search's own
+// Everything that could be declared for `job` on this cluster, without the search's own
 // enumeration: every number is tried for every degree.
-std::vector<Layout> all_layouts(const Job& job, const NodeGroup& nodes) {
-  const int devices = static_cast<int>(nodes.hosts.size()) * nodes.devices;
+std::vector<Layout> all_layouts(const Job& job, const Cluster& cluster) {
+  const int devices = cluster.device_count();
   const int batch = job.training.global_batch;
-  const bool cpu = nodes.device.is_cpu();
+  const bool cpu = cluster.groups.front().device.is_cpu();
   std::vector<Layout> result;
   Layout layout;
   const auto with_options = [&] {
@@ -78,8 +79,7 @@ std::vector<Layout> all_layouts(const Job& job, const NodeGroup& nodes) {
       }
     }
   };
-  for (layout.tensor = 1; layout.tensor <= nodes.devices; ++layout.tensor) {
-    if (nodes.devices % layout.tensor != 0 || layout.tensor > job.model.kv_heads) continue;
+  for (layout.tensor = 1; layout.tensor <= job.model.kv_heads; ++layout.tensor) {
     for (layout.pipeline = 1; layout.pipeline <= devices; ++layout.pipeline) {
       for (layout.data = 1; layout.ranks() <= devices; ++layout.data) {
         for (layout.micro_batch = 1; layout.micro_batch <= batch; ++layout.micro_batch) {
@@ -93,31 +93,61 @@ std::vector<Layout> all_layouts(const Job& job, const NodeGroup& nodes) {
   return result;
 }
 
-// Of all layouts that fit, simulated without any bound.
+// Every way to place a layout on one or two kinds of node.
+std::vector<PlacedLayout> all_placements(const Layout& layout, const Cluster& cluster) {
+  const auto room = [&](size_t group, int pipeline_ranks) {
+    const NodeGroup& nodes = cluster.groups[group];
+    const int ranks = layout.tensor * layout.data * pipeline_ranks;
+    return nodes.devices % layout.tensor == 0 &&
+           ranks <= static_cast<int>(nodes.hosts.size()) * nodes.devices;
+  };
+  std::vector<PlacedLayout> result;
+  const auto add = [&](const std::vector<Run>& runs) {
+    for (const Near near : {Near::data, Near::pipeline}) result.push_back({layout, {runs, near}});
+  };
+  for (size_t first = 0; first < cluster.groups.size(); ++first) {
+    if (room(first, layout.pipeline)) add({{first, layout.pipeline}});
+    const size_t second = 1 - first;
+    for (int n = 1; n < layout.pipeline && cluster.groups.size() == 2; ++n) {
+      const int rest = layout.pipeline - n;
+      if (room(first, n) && room(second, rest)) add({{first, n}, {second, rest}});
+    }
+  }
+  return result;
+}
+
+// The fastest group of the layout's schedule that fits; endless when none does.
+double step_time(StepModel& model, const PlacedLayout& layout) {
+  const std::vector<Stage> stages = model.cut(layout);
+  double least = 1e30;
+  for (const auto& group :
+       groups_to_try(layout.schedule, layout.pipeline, layout.micro_batches, 8)) {
+    const Schedule schedule = make_schedule({.name = layout.schedule,
+                                             .pipeline = layout.pipeline,
+                                             .micro_batches = layout.micro_batches,
+                                             .chunks = layout.chunks,
+                                             .group = group,
+                                             .costs = model.costs(layout, stages)});
+    const auto memory = model.memory(layout, stages, schedule);
+    bool fits = true;
+    for (int rank = 0; rank < layout.pipeline; ++rank) {
+      fits = fits && memory[static_cast<size_t>(rank)].total() <= model.device_memory(layout, rank);
+    }
+    if (fits) least = std::min(least, model.predict(layout, stages, schedule).step_seconds);
+  }
+  return least;
+}
+
+// Of all layouts that fit, each in its best place, simulated without any bound.
 std::vector<double> all_step_times(const Job& job, const Cluster& cluster) {
   std::vector<double> seconds;
-  for (size_t g = 0; g < cluster.groups.size(); ++g) {
-    StepModel model(job, cluster, g);
-    for (const Layout& layout : all_layouts(job, cluster.groups[g])) {
-      const std::vector<Stage> stages = model.cut(layout);
-      double least = 1e30;
-      for (const auto& group :
-           groups_to_try(layout.schedule, layout.pipeline, layout.micro_batches, 8)) {
-        const Schedule schedule = make_schedule({.name = layout.schedule,
-                                                 .pipeline = layout.pipeline,
-                                                 .micro_batches = layout.micro_batches,
-                                                 .chunks = layout.chunks,
-                                                 .group = group,
-                                                 .costs = model.costs(layout, stages)});
-        const auto memory = model.memory(layout, stages, schedule);
-        const bool fits = std::all_of(memory.begin(), memory.end(), [&](const auto& rank) {
-          return rank.total() <= model.device_memory();
-        });
-        if (!fits) continue;
-        least = std::min(least, model.predict(layout, stages, schedule).step_seconds);
-      }
-      if (least < 1e30) seconds.push_back(least);
+  StepModel model(job, cluster);
+  for (const Layout& layout : all_layouts(job, cluster)) {
+    double least = 1e30;
+    for (const PlacedLayout& placed : all_placements(layout, cluster)) {
+      least = std::min(least, step_time(model, placed));
     }
+    if (least < 1e30) seconds.push_back(least);
   }
   std::sort(seconds.begin(), seconds.end());
   return seconds;
@@ -136,9 +166,16 @@ std::pair<Job, Cluster> random_space(std::mt19937& random) {
   if (pick({0, 0, 1}) == 1) job.model.tied_embeddings = false;
   Cluster cluster = round_cluster(pick({1, 2, 3}), pick({1, 2, 4}), pick({2, 3, 4, 20, 80}));
   cluster.fabric.latency_s = pick({0, 0, 1}) * 1e-3;
-  if (pick({0, 0, 0, 1}) == 1) {
-    cluster.groups.push_back(round_cluster(1, 2, pick({4, 80})).groups.front());
-    cluster.groups.back().hosts = {"m0"};
+  if (pick({0, 1}) == 1) cluster.groups.front().nics = 1;
+  if (pick({0, 1}) == 1) {
+    cluster.fabric.kind = FabricKind::tree;
+    cluster.fabric.spine_latency_s = 2 * cluster.fabric.latency_s;
+    cluster.fabric.leaf_nodes = 2;
+    cluster.fabric.oversubscription = 4;
+  }
+  if (pick({0, 0, 1}) == 1) {
+    cluster.groups.push_back(round_cluster(pick({1, 2}), 2, pick({4, 80})).groups.front());
+    for (std::string& host : cluster.groups.back().hosts) host += "m";
     cluster.groups.back().device.bf16_flops *= 3;
   }
   return {job, cluster};
@@ -263,11 +300,81 @@ TEST(Search, RejectionsNameHeadsAndBatch) {
   EXPECT_TRUE(has("global_batch 9 is not divisible by 4 replicas"));
 }
 
-TEST(Search, OneKindOfNodeIsUsedAndTheOthersAreNoted) {
+// Two nodes of one kind and two, called fast, whose devices do so many times as much.
+Cluster two_kinds(double speed) {
   Cluster cluster = round_cluster(2, 4, 80);
   cluster.groups.push_back(cluster.groups[0]);
   cluster.groups[1].hosts = {"fast0", "fast1"};
-  cluster.groups[1].device.fp32_flops *= 4;
+  cluster.groups[1].device.name = "Y";
+  cluster.groups[1].device.fp32_flops *= speed;
+  cluster.groups[1].device.memory_bytes_per_s *= speed;
+  return cluster;
+}
+
+// A rank of the faster kind takes twice the layers: 18 layers on 2 x (1 + 2) shares are 3 and 6.
+TEST(Search, FasterNodesGetMoreLayers) {
+  Job job = gpt2_job(gpt2_model(18, 2048, 16, 1000, 1024), 64);
+  job.pins = pins({"tensor=1", "pipeline=4", "data=4", "micro_batch=1", "schedule=1f1b"});
+  const Plan plan = find_plan(job, two_kinds(2), {}).plan;
+  EXPECT_EQ(plan.device.size(), std::string("X + Y").size());
+  ASSERT_EQ(plan.stages.size(), 4u);
+  std::map<bool, int> layers;  // by whether the node is fast
+  for (int p = 0; p < 4; ++p) {
+    const std::string& host = plan.placement[static_cast<size_t>(4 * p)].node;
+    layers[host.starts_with("fast")] += plan.stages[static_cast<size_t>(p)].layers;
+  }
+  EXPECT_EQ(layers[true], 12);
+  EXPECT_EQ(layers[false], 6);
+}
+
+TEST(Search, ATensorGroupHasOneKindOfDevice) {
+  Job job = gpt2_job(gpt2_model(16, 2048, 16, 1000, 1024), 64);
+  job.pins = pins({"tensor=4", "pipeline=4"});
+  const Plan plan = find_plan(job, two_kinds(1.5), {}).plan;
+  for (int rank = 0; rank < plan.layout.ranks(); ++rank) {
+    const auto first = static_cast<size_t>(rank / 4 * 4);
+    EXPECT_EQ(plan.placement[static_cast<size_t>(rank)].node, plan.placement[first].node);
+  }
+}
+
+// Ranks of one stage at a time are counted through the devices, or all stages of one replica.
+TEST(Placement, EitherAxisCanBeNear) {
+  const Cluster cluster = two_kinds(1);
+  const PlacedLayout data_near{{.pipeline = 2, .data = 4}, {{{0, 2}}, Near::data}};
+  const PlacedLayout pipeline_near{{.pipeline = 2, .data = 4}, {{{0, 2}}, Near::pipeline}};
+  EXPECT_EQ(seat_of(cluster, data_near, {0, 3, 0}), (Seat{0, 0, 3}));
+  EXPECT_EQ(seat_of(cluster, data_near, {0, 3, 1}), (Seat{0, 1, 3}));
+  EXPECT_EQ(seat_of(cluster, pipeline_near, {0, 3, 0}), (Seat{0, 1, 2}));
+  EXPECT_EQ(seat_of(cluster, pipeline_near, {0, 3, 1}), (Seat{0, 1, 3}));
+}
+
+TEST(Placement, ARunStartsAtTheFirstDeviceOfItsNodes) {
+  const PlacedLayout layout{{.pipeline = 3, .data = 2}, {{{1, 1}, {0, 2}}, Near::data}};
+  EXPECT_EQ(seat_of(two_kinds(1), layout, {0, 1, 0}), (Seat{1, 0, 1}));
+  EXPECT_EQ(seat_of(two_kinds(1), layout, {0, 1, 2}), (Seat{0, 0, 3}));
+}
+
+// Four replicas of a pipeline of four on four nodes with one slow NIC each: the messages of 512
+// micro-batches cross nodes with the replicas near, none with the pipeline near, when gradients do,
+// once a step.
+TEST(Search, ASlowNetworkKeepsThePipelineInsideANode) {
+  Job job = gpt2_job(gpt2_model(8, 256, 8, 1000, 1024), 2048);
+  job.pins = pins({"tensor=1", "pipeline=4", "data=4", "micro_batch=1"});
+  Cluster cluster = round_cluster(4, 4, 80);
+  cluster.groups[0].nics = 1;
+  cluster.groups[0].nic_bytes_per_s = 1e8;
+  const Plan plan = find_plan(job, cluster, {}).plan;
+  for (int d = 0; d < 4; ++d) {
+    for (int p = 0; p < 4; ++p) {
+      const Rank rank = rank_at(plan.layout, {0, d, p});
+      EXPECT_EQ(plan.placement[static_cast<size_t>(rank.value)],
+                (PlacedRank{"n" + std::to_string(d), p}));
+    }
+  }
+}
+
+TEST(Search, NodesThatDoNotHelpStayIdleAndAreNoted) {
+  const Cluster cluster = two_kinds(1000);
   const PlanResult result = find_plan(gpt2_job(gpt2_model(8, 1024, 8, 1000, 128), 32), cluster, {});
   EXPECT_EQ(result.plan.placement[0].node, "fast0");
   ASSERT_FALSE(result.notes.empty());

@@ -32,6 +32,7 @@ Plan rehearsed(const Degrees& degrees) {
   Plan plan = plan_for(tiny_gpt(2), degrees);
   plan.prediction.stages.assign(plan.stages.size(),
                                 {kMillisecond, kMillisecond, kMillisecond / 2, kActivationBytes});
+  plan.prediction.transfer_seconds = kMillisecond / 2;
   plan.prediction.hop_seconds = kMillisecond / 4;
   return plan;
 }
@@ -39,6 +40,7 @@ Plan rehearsed(const Degrees& degrees) {
 double simulated_seconds(const Plan& plan) {
   Costs costs;
   costs.stages = {{kMillisecond, kMillisecond, kMillisecond / 2}};
+  costs.transfer = plan.prediction.transfer_seconds;
   costs.hop = plan.prediction.hop_seconds;
   return simulate(plan.schedule, costs).makespan;
 }
@@ -180,9 +182,9 @@ TEST(Rehearsal, CountsWeightsGradientsAndOptimizerState) {
 
 TEST(Rehearsal, SendsEveryActivationAtItsRealSizeOrAShareOfIt) {
   const Plan plan = rehearsed({.tensor = 2, .pipeline = 2, .data = 2});
-  const int64_t floats = plan.job.model.sequence * plan.job.model.hidden;
+  const int64_t floats = int64_t{1} * plan.job.model.sequence * plan.job.model.hidden;
   // 2 steps, 4 pipelines, one activation and one gradient for each micro-batch.
-  const int64_t messages = 2 * 4 * 2 * plan.layout.micro_batches;
+  const int64_t messages = int64_t{2} * 4 * 2 * plan.layout.micro_batches;
   Traffic whole;
   rehearse(plan, {}, whole);
   EXPECT_EQ(whole.pipeline_messages, messages);

@@ -1,0 +1,102 @@
+#include "planner/cost/node_kind.h"
+
+#include <algorithm>
+
+namespace trireme {
+namespace {
+
+StageCost seconds_of(const DeviceSpeed& speed, const PartKernels& kernels) {
+  return {speed.seconds(kernels.forward), speed.seconds(kernels.input),
+          speed.seconds(kernels.weight)};
+}
+
+}  // namespace
+
+WorkShape work_shape(const Job& job, const Layout& layout) {
+  return {layout.micro_batch, layout.tensor,      layout.sequence_parallel,
+          layout.recompute,   job.training.dtype, job.execution};
+}
+
+StageCost plus(const StageCost& a, const StageCost& b) {
+  return {a.forward + b.forward, a.input + b.input, a.weight + b.weight};
+}
+
+StageCost times(double factor, const StageCost& cost) {
+  return {factor * cost.forward, factor * cost.input, factor * cost.weight};
+}
+
+StageCost PartSeconds::total() const {
+  return plus(compute, communication);
+}
+
+NodeKind::NodeKind(const Job& job, const Cluster& cluster, size_t group, const Profile* profile)
+    : job_(job), nodes_(cluster.groups[group]), group_(group), links_(cluster) {
+  if (profile != nullptr && nodes_.device.is_cpu()) measured_.emplace(*profile, nodes_);
+}
+
+DeviceSpeed NodeKind::speed(int ranks) const {
+  const int busy = std::min(nodes_.devices, ranks);
+  const bool shared = nodes_.device.is_cpu() && nodes_.cores > 0 && busy > nodes_.cores;
+  const double slowdown = shared ? static_cast<double>(busy) / nodes_.cores : 1;
+  return device_speed(nodes_.device, job_.training.dtype, slowdown, job_.execution.issue_us * 1e-6);
+}
+
+// Of two collectives a layer and direction, what no matrix product hides. In the backward the
+// weight gradient can hide them; in pieces (overlap full), products hide all but the first of as
+// many pieces as there are ranks.
+StageCost NodeKind::exposed_communication(double once, Recompute recompute,
+                                          const StageCost& compute) const {
+  double forward = 2 * once, backward = 2 * once;
+  if (job_.execution.overlap_tensor == TensorOverlap::backward) {
+    backward = std::max(0.0, backward - compute.weight);
+  } else if (job_.execution.overlap_tensor == TensorOverlap::full) {
+    constexpr double kFirstPiece = 0.25;
+    forward = std::max(kFirstPiece * forward, forward - compute.forward);
+    backward = std::max(kFirstPiece * backward, backward - compute.input - compute.weight);
+  }
+  if (recompute == Recompute::full) backward += forward;
+  return {forward, backward, 0};
+}
+
+double NodeKind::tensor_seconds(const Layout& layout) const {
+  const double bytes = static_cast<double>(layout.micro_batch) * job_.model.sequence *
+                       job_.model.hidden * work_shape(job_, layout).element_bytes();
+  return all_reduce_seconds(layout.tensor, bytes, links_.tensor(group_, layout.tensor));
+}
+
+const ModelSeconds& NodeKind::seconds(const Layout& layout, int ranks) {
+  const auto key =
+      std::make_tuple(layout.tensor, layout.micro_batch, std::min(nodes_.devices, ranks),
+                      layout.sequence_parallel, layout.recompute);
+  const auto known = seconds_.find(key);
+  if (known != seconds_.end()) return known->second;
+  return seconds_.emplace(key, find_seconds(layout, ranks)).first->second;
+}
+
+ModelSeconds NodeKind::find_seconds(const Layout& layout, int ranks) const {
+  ModelSeconds result;
+  if (const auto parts = measured_ ? measured_->parts(layout) : std::nullopt) {
+    result.layer.compute = parts->layer;
+    result.embedding.compute = parts->embedding;
+    result.head.compute = parts->head;
+    return result;
+  }
+  const Model& model = job_.model;
+  const WorkShape shape = work_shape(job_, layout);
+  const DeviceSpeed device = speed(ranks);
+  result.layer.compute = seconds_of(device, layer_kernels(model, shape));
+  result.embedding.compute = seconds_of(device, embedding_kernels(model, shape));
+  result.head.compute = seconds_of(device, head_kernels(model, shape));
+  if (layout.tensor == 1) return result;
+  // Two all-reduces per layer and direction (Shoeybi et al. 2019, Megatron-LM, section 3); with
+  // sequence parallelism each becomes a reduce-scatter and an all-gather of the same volume.
+  const double once = tensor_seconds(layout);
+  result.layer.communication = exposed_communication(once, layout.recompute, result.layer.compute);
+  result.embedding.communication = {once, 0, 0};
+  const double scalars = 3.0 * 4 * layout.micro_batch * model.sequence;
+  result.head.communication = {
+      all_reduce_seconds(layout.tensor, scalars, links_.tensor(group_, layout.tensor)), once, 0};
+  return result;
+}
+
+}  // namespace trireme

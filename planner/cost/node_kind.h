@@ -1,0 +1,66 @@
+#pragma once
+
+#include <map>
+#include <optional>
+#include <tuple>
+
+#include "planner/cost/communication.h"
+#include "planner/cost/kernels.h"
+#include "planner/plan/job.h"
+#include "planner/plan/layout.h"
+#include "planner/profile/measured_step.h"
+#include "planner/simulator.h"
+#include "topology/cluster.h"
+
+namespace trireme {
+
+WorkShape work_shape(const Job& job, const Layout& layout);
+
+StageCost plus(const StageCost& a, const StageCost& b);
+StageCost times(double factor, const StageCost& cost);
+
+// Seconds of one micro-batch on the slowest rank of a tensor group.
+struct PartSeconds {
+  StageCost compute{0, 0, 0};
+  StageCost communication{0, 0, 0};  // all-reduces among tensor ranks
+  StageCost total() const;
+};
+
+struct ModelSeconds {
+  PartSeconds layer, embedding, head;
+};
+
+// What the nodes of one group make of a job's layers. Figures come from the kernel counts and the
+// cluster file; on CPU nodes those of a profile take their place where it has them. Keeps
+// references to job and cluster, which must outlive it; remembers what it computed, so one instance
+// serves one thread.
+class NodeKind {
+ public:
+  NodeKind(const Job& job, const Cluster& cluster, size_t group, const Profile* profile);
+
+  const NodeGroup& nodes() const { return nodes_; }
+  int device_count() const { return static_cast<int>(nodes_.hosts.size()) * nodes_.devices; }
+  const std::optional<MeasuredStep>& measured() const { return measured_; }
+
+  // `ranks`: how many of the layout sit on this kind of node. CPU slots that outnumber their node's
+  // cores share them.
+  DeviceSpeed speed(int ranks) const;
+  const ModelSeconds& seconds(const Layout& layout, int ranks);
+
+  // One all-reduce of a micro-batch's hidden states among the tensor ranks.
+  double tensor_seconds(const Layout& layout) const;
+
+ private:
+  ModelSeconds find_seconds(const Layout& layout, int ranks) const;
+  StageCost exposed_communication(double once, Recompute recompute, const StageCost& compute) const;
+
+  const Job& job_;
+  const NodeGroup& nodes_;
+  size_t group_;
+  Links links_;
+  std::optional<MeasuredStep> measured_;
+  std::map<std::tuple<int, int, int, bool, Recompute>, ModelSeconds>
+      seconds_;  // tensor, micro-batch, busy slots, sequence parallel, recompute
+};
+
+}  // namespace trireme
