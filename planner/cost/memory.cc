@@ -87,6 +87,12 @@ double recompute_bytes(const Model& model, const WorkShape& shape, bool cpu) {
   return shape.recompute == Recompute::full ? layer_activation_bytes(model, shape, cpu) : 0;
 }
 
+int optimizer_shards(const Job& job, const Layout& layout) {
+  if (layout.optimizer_sharding == 0) return 1;
+  const int ranks = job.execution.sharding_ranks;
+  return ranks == 0 ? layout.data : std::min(ranks, layout.data);
+}
+
 std::vector<MemoryParts> resident_memory(const Job& job, const Layout& layout,
                                          const std::vector<Stage>& stages, bool cpu) {
   const bool fp32 = job.training.dtype == Dtype::fp32;
@@ -98,8 +104,7 @@ std::vector<MemoryParts> resident_memory(const Job& job, const Layout& layout,
     rank.parameters += parameters[s] * (fp32 ? 4 : 2);
     rank.gradients +=
         parameters[s] * gradient * gradient_buffers(job.training.reduction, layout.micro_batches);
-    rank.optimizer +=
-        parameters[s] * (fp32 ? 8 : 12) / (layout.optimizer_sharding > 0 ? layout.data : 1);
+    rank.optimizer += parameters[s] * (fp32 ? 8 : 12) / optimizer_shards(job, layout);
     rank.reserve = cpu ? kCpuReserve : kGpuReserve;
   }
   return memory;

@@ -55,6 +55,9 @@ double stage_activation_bytes(const Model& model, const WorkShape& shape, bool c
 // own activations, come back.
 double recompute_bytes(const Model& model, const WorkShape& shape, bool cpu);
 
+// Replicas that share one copy of the optimizer's state: 1 without sharding.
+int optimizer_shards(const Job& job, const Layout& layout);
+
 // By pipeline rank, except activations.
 std::vector<MemoryParts> resident_memory(const Job& job, const Layout& layout,
                                          const std::vector<Stage>& stages, bool cpu);

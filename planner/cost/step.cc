@@ -41,6 +41,11 @@ StageCost total_of(const PartSeconds& part) {
   return part.total();
 }
 
+// Weights, and for GPT biases, of both norms, attention and feed-forward.
+int layer_tensors(const Model& model) {
+  return model.family == Family::llama ? 9 : 16;
+}
+
 // What the predicted ops of a pipeline rank take for one micro-batch.
 double predicted_work(const Prediction& prediction, const std::vector<Stage>& stages, int rank) {
   double seconds = 0;
@@ -212,18 +217,37 @@ double StepModel::gradient_bytes() const {
   return fp32 ? 4 : 2;
 }
 
-// Gradients of one stage among the data replicas. With a sharded optimizer it is a reduce-scatter,
-// half of an all-reduce, and an all-gather of the new weights, in the type of the products.
+// Gradients of one stage among the data replicas. With an optimizer that is sharded over all of
+// them it is a reduce-scatter, half of an all-reduce, and an all-gather of the new weights, in the
+// type of the products; sharded over some of them, the gradients' all-reduce and an all-gather
+// among those. Tensor by tensor, each goes round a ring to its owner and comes back.
 std::vector<double> StepModel::reduction_seconds(const PlacedLayout& layout,
                                                  const std::vector<Stage>& stages) {
   std::vector<double> seconds = stage_parameters(job_.model, layout, stages);
-  if (measured(layout)) return std::vector<double>(seconds.size(), 0);  // part of the step's end
-  const Path path = layout.data > 1 ? data_path(layout) : Path{};
+  if (measured(layout) || !trains(layout) || layout.data == 1) {
+    return std::vector<double>(seconds.size(), 0);  // a profile has it in the step's end
+  }
+  const Path path = data_path(layout);
+  if (layout.optimizer_sharding == 0) {
+    for (double& of_stage : seconds) {
+      of_stage = all_reduce_seconds(layout.data, gradient_bytes() * of_stage, path);
+    }
+    return seconds;
+  }
   const double weight = job_.training.dtype == Dtype::fp32 ? 4 : 2;
-  const double bytes =
-      layout.optimizer_sharding > 0 ? (gradient_bytes() + weight) / 2 : gradient_bytes();
-  for (double& value : seconds) {
-    value = trains(layout) ? all_reduce_seconds(layout.data, bytes * value, path) : 0;
+  PlacedLayout sharing = layout;
+  sharing.data = optimizer_shards(job_, layout);
+  const bool all = sharing.data == layout.data;
+  const Path among = all ? path : data_path(sharing);
+  for (size_t s = 0; s < stages.size(); ++s) {
+    const double parameters = seconds[s];
+    seconds[s] =
+        all ? all_reduce_seconds(layout.data, (gradient_bytes() + weight) / 2 * parameters, path)
+            : all_reduce_seconds(layout.data, gradient_bytes() * parameters, path) +
+                  all_reduce_seconds(sharing.data, weight / 2 * parameters, among);
+    if (job_.execution.sharding_buckets) continue;
+    const int tensors = stages[s].layers * layer_tensors(job_.model);
+    seconds[s] += 2.0 * tensors * (sharing.data - 1) * among.latency_s;
   }
   return seconds;
 }
@@ -253,7 +277,7 @@ double StepModel::optimizer_seconds(const PlacedLayout& layout,
         kinds_[run.group].speed(run.pipeline_ranks * layout.tensor * layout.data);
     most = std::max(most, of_rank[static_cast<size_t>(p)] * bytes / speed.bytes_per_s);
   }
-  return most / (layout.optimizer_sharding > 0 ? layout.data : 1);
+  return most / optimizer_shards(job_, layout);
 }
 
 // What a stage's own last backward hides of its reduction: layers are reduced as their gradients

@@ -56,6 +56,11 @@ struct Execution {
   // Collectives of tensor ranks hidden behind matrix products. backward: behind the weight
   // gradient (Korthikanti et al. 2022, section 6.1); full: products and collectives in pieces.
   TensorOverlap overlap_tensor = TensorOverlap::backward;
+  // Replicas that have one copy of a sharded optimizer's state among them; 0: all.
+  int sharding_ranks = 0;
+  // They exchange gradients and new weights in flat buckets; false: tensor by tensor, to and from
+  // the one replica that owns it.
+  bool sharding_buckets = true;
   double issue_us = 8;  // host time to issue one kernel
   bool operator==(const Execution&) const = default;
 };

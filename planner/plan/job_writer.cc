@@ -69,6 +69,8 @@ std::string execution_table(const Execution& execution, std::string_view prefix)
                       execution.gradient_dtype == Dtype::bf16 ? "bf16" : "fp32");
   text += fmt::format("overlap_gradients = {}\n", execution.overlap_gradients);
   text += fmt::format("overlap_tensor = \"{}\"\n", overlap);
+  text += fmt::format("sharding_ranks = {}\nsharding_buckets = {}\n", execution.sharding_ranks,
+                      execution.sharding_buckets);
   text += fmt::format("issue_us = {}\n", toml_number(execution.issue_us));
   return text;
 }

@@ -76,6 +76,21 @@ Training random_training(std::mt19937_64& random, int global_batch) {
   return training;
 }
 
+Execution random_execution(std::mt19937_64& random) {
+  Execution execution;
+  execution.attention = coin(random) ? Attention::fused : Attention::unfused;
+  execution.dropout = coin(random);
+  execution.fused_softmax = coin(random);
+  execution.fused_elementwise = coin(random);
+  execution.gradient_dtype = coin(random) ? Dtype::fp32 : Dtype::bf16;
+  execution.overlap_gradients = coin(random);
+  execution.overlap_tensor = static_cast<TensorOverlap>(up_to(random, 0, 2));
+  execution.sharding_ranks = up_to(random, 0, 1000);
+  execution.sharding_buckets = coin(random);
+  execution.issue_us = between(random, 0, 100);
+  return execution;
+}
+
 Pins random_pins(std::mt19937_64& random) {
   Pins pins;
   const auto degree = [&](int high) {
@@ -197,6 +212,7 @@ Plan random_plan(std::mt19937_64& random) {
   plan.job.weights = coin(random) ? "" : "/w/" + any_text(random) + "x";
   plan.job.training = random_training(
       random, plan.layout.data * plan.layout.micro_batch * plan.layout.micro_batches);
+  plan.job.execution = random_execution(random);
   plan.job.data = {"/d/" + any_text(random) + "x", static_cast<DataFormat>(up_to(random, 0, 3)),
                    static_cast<SampleOrder>(up_to(random, 0, 1))};
   plan.job.checkpoint = {up_to(random, 0, 1000), up_to(random, 0, 10)};
