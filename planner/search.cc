@@ -45,6 +45,26 @@ struct Candidate {
 // More than a choice of degrees can have completions.
 constexpr int64_t kMostCompletions = int64_t{1} << 24;
 
+// The job with what its own schedule leaves no choice in.
+Job pinned_to(Job job, const Schedule& own) {
+  const auto pin = [&](const char* key, std::optional<int>& value, int given) {
+    if (value.value_or(given) != given) {
+      throw Error(ErrorKind::bad_input,
+                  fmt::format("{}={} contradicts {}, which has {}", key, *value, own.name, given));
+    }
+    value = given;
+  };
+  pin("pipeline", job.pins.pipeline, own.pipeline());
+  pin("chunks", job.pins.chunks, own.chunks());
+  job.pins.schedule = std::nullopt;
+  if (job.training.global_batch % own.micro_batches != 0) {
+    throw Error(ErrorKind::bad_input,
+                fmt::format("global_batch = {} is not divisible by the {} micro-batches of {}",
+                            job.training.global_batch, own.micro_batches, own.name));
+  }
+  return job;
+}
+
 // What a layout has besides degrees and schedule.
 std::string describe_options(const Layout& layout) {
   std::string text;
@@ -79,10 +99,10 @@ std::string reason_of(const Miss& miss) {
 class Search {
  public:
   Search(const Job& job, const Cluster& cluster, const PlanOptions& options)
-      : job_(job),
+      : job_(options.schedule ? pinned_to(job, *options.schedule) : job),
         cluster_(cluster),
         options_(options),
-        model_(job, cluster, options.profile.get()) {
+        model_(job_, cluster, options.profile.get(), options.schedule.get()) {
     sequences_ = group_sequences(cluster);
   }
 
@@ -166,11 +186,25 @@ class Search {
     const auto key = std::make_pair(layout.pipeline, layout.micro_batches);
     const auto known = completions_.find(key);
     if (known != completions_.end()) return known->second;
+    if (options_.schedule) return own_completion(key);
     const CandidateSinks sinks{
         {}, [&](const std::string& name, const std::string& reason) { reject(name, reason); }};
     return completions_
         .emplace(key, completions(job_, layout.pipeline, layout.micro_batches, sinks))
         .first->second;
+  }
+
+  const std::vector<Completion>& own_completion(const std::pair<int, int>& key) {
+    const Schedule& own = *options_.schedule;
+    std::vector<Completion>& result = completions_[key];
+    if (key == std::make_pair(own.pipeline(), own.micro_batches)) {
+      result.push_back({own.name, own.chunks()});
+    } else {
+      reject(fmt::format("pipeline={} micro_batches={}", key.first, key.second),
+             fmt::format("{} has {} pipeline ranks and {} micro-batches", own.name, own.pipeline(),
+                         own.micro_batches));
+    }
+    return result;
   }
 
   // On nodes of one kind every layout's memory is looked at, fast or slow, so that all reasons can
@@ -266,11 +300,14 @@ class Search {
     for (const Completion& completion : completions_of(candidate.layout)) {
       candidate.layout.schedule = completion.schedule;
       candidate.layout.chunks = completion.chunks;
-      const auto key = std::make_pair(v_placed(completion.schedule), completion.chunks);
+      const bool own = options_.schedule != nullptr;
+      const auto key = std::make_pair(!own && v_placed(completion.schedule), completion.chunks);
       auto known = cuts.find(key);
       if (known == cuts.end()) known = cuts.emplace(key, cut_of(candidate.layout)).first;
       const Cut& cut = known->second;
-      if (!fits(candidate, model_.least_memory(candidate.layout, cut.memory))) continue;
+      const auto memory = own ? model_.memory(candidate.layout, cut.stages, *options_.schedule)
+                              : model_.least_memory(candidate.layout, cut.memory);
+      if (!fits(candidate, memory)) continue;
       for (const auto& [near, times] : cut.times) {
         candidate.layout.placement.near = near;
         candidate.seconds = std::max(least, model_.cut_bound(candidate.layout, times));
@@ -320,6 +357,7 @@ class Search {
 
   // The fastest variant that fits; if none does, the first, which holds least.
   const Schedule& schedule_of(const PlacedLayout& layout, const std::vector<Stage>& stages) {
+    if (options_.schedule) return *options_.schedule;
     const auto groups =
         groups_to_try(layout.schedule, layout.pipeline, layout.micro_batches, kMostGroups);
     if (groups.size() == 1) return built(layout, groups.front());
@@ -431,7 +469,7 @@ class Search {
     }
   }
 
-  const Job& job_;
+  const Job job_;
   const Cluster& cluster_;
   const PlanOptions& options_;
   StepModel model_;

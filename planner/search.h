@@ -25,6 +25,10 @@ struct PlanOptions {
   // Measured figures for CPU nodes, which replace analytic ones where it has them. Must be of the
   // job's model.
   std::shared_ptr<const Profile> profile = {};
+  // A legal schedule of the caller's own, with backwards, to plan with instead of the built ones,
+  // also of one that is pinned. Its pipeline ranks, chunks and micro-batches are then given, and so
+  // is where its stages lie.
+  std::shared_ptr<const Schedule> schedule = {};
 };
 
 // A layout that cannot be, or is not worth a look, and why. `layout` is as far as it was fixed when
@@ -84,7 +88,7 @@ struct NoPlan {
 // it did not simulate has a lower bound above the result. Among equally fast ones the first in the
 // order of enumeration wins, the plainest. Deterministic; pure.
 //
-// Throws Error(bad_input) for pins that contradict each other or the job.
+// Throws Error(bad_input) for pins that contradict each other, the job or the schedule.
 std::variant<PlanResult, NoPlan> try_plan(const Job& job, const Cluster& cluster,
                                           const PlanOptions& options);
 // The same for callers that need a plan: Error(no_layout) with NoPlan's reason.

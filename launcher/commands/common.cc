@@ -2,6 +2,7 @@
 
 #include <fmt/format.h>
 
+#include <algorithm>
 #include <cerrno>
 #include <chrono>
 #include <cstring>
@@ -9,7 +10,9 @@
 #include <fstream>
 #include <thread>
 
+#include "planner/checker.h"
 #include "topology/base/error.h"
+#include "topology/base/toml_reader.h"
 
 namespace trireme {
 
@@ -22,7 +25,13 @@ void add_planning_options(CLI::App& command, PlanningInput& input) {
           "fix one choice, as in tensor=8: tensor, pipeline, data, chunks, schedule, micro_batch,\n"
           "sequence_parallel, recompute (none, selective, full), optimizer_sharding (0, 1)")
       ->allow_extra_args(false);
+  add_schedule_option(command, input);
   add_profile_option(command, input);
+}
+
+void add_schedule_option(CLI::App& command, PlanningInput& input) {
+  command.add_option("--schedule-file", input.schedule_file,
+                     "plan with the schedule of this CSV, its pipeline ranks and micro-batches");
 }
 
 void add_profile_option(CLI::App& command, PlanningInput& input) {
@@ -47,6 +56,27 @@ Cluster load_cluster(const std::string& path, const std::vector<std::string>& ch
   return cluster;
 }
 
+namespace {
+
+Schedule read_own_schedule(const std::string& path) {
+  Schedule schedule = parse_schedule_csv(read_text_file(path), path);
+  const Verdict verdict = check_schedule(schedule);
+  if (!verdict.legal) {
+    throw Error(ErrorKind::bad_input,
+                fmt::format("{}: {} (`trireme schedule --file` says more)", path, verdict.reason));
+  }
+  const auto forward = [](const Op& op) { return op.kind == OpKind::forward; };
+  const std::vector<Op>& ops = schedule.ranks.front();
+  if (std::all_of(ops.begin(), ops.end(), forward)) {
+    throw Error(ErrorKind::bad_input,
+                fmt::format("{}: found forwards only, expected a schedule that trains", path));
+  }
+  schedule.name = std::filesystem::path(path).filename();
+  return schedule;
+}
+
+}  // namespace
+
 PlanOptions planning_options(const PlanningInput& input, const Job& job, int top,
                              bool keep_rejections) {
   PlanOptions options;
@@ -54,6 +84,16 @@ PlanOptions planning_options(const PlanningInput& input, const Job& job, int top
     const auto profile = std::make_shared<Profile>(read_profile(input.profile));
     check_profile(*profile, job);
     options.profile = profile;
+  }
+  if (!input.schedule_file.empty()) {
+    Pins asked;
+    for (const std::string& pin : input.pins) set_pin(asked, pin);
+    if (asked.schedule) {
+      throw Error(ErrorKind::bad_input,
+                  fmt::format("--pin schedule={} and --schedule-file {}: expected one of them",
+                              *asked.schedule, input.schedule_file));
+    }
+    options.schedule = std::make_shared<Schedule>(read_own_schedule(input.schedule_file));
   }
   options.top = top;
   options.keep_rejections = keep_rejections;

@@ -16,8 +16,9 @@ struct PlanningInput {
   std::string job;
   std::string cluster;
   std::vector<std::string>
-      pins;             // "key=value", later ones win over earlier ones and over the job file
-  std::string profile;  // a file of `trireme profile`; empty: none
+      pins;                   // "key=value", later ones win over earlier ones and over the job file
+  std::string profile;        // a file of `trireme profile`; empty: none
+  std::string schedule_file;  // CSV; empty: the built schedules are searched
 };
 
 void add_planning_options(CLI::App& command, PlanningInput& input);
@@ -28,10 +29,11 @@ Job load_job(const std::string& path, const std::vector<std::string>& pins);
 // here. `changes` as in topology/cluster.h.
 Cluster load_cluster(const std::string& path, const std::vector<std::string>& changes = {});
 
+void add_schedule_option(CLI::App& command, PlanningInput& input);
 void add_profile_option(CLI::App& command, PlanningInput& input);
 
-// With a clock for the search's own time, and the profile that `input` names, if any, which must be
-// of `job`'s model.
+// With a clock for the search's own time, the profile that `input` names, if any, which must be of
+// `job`'s model, and its schedule, which must be legal. Throws Error(bad_input).
 PlanOptions planning_options(const PlanningInput& input, const Job& job, int top,
                              bool keep_rejections);
 

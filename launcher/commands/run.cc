@@ -60,12 +60,12 @@ Plan obtain_plan(const RunOptions& options) {
   const PlanningInput& input = options.input;
   const std::string text = read_text_file(input.job);
   if (is_plan_file(text)) {
-    if (!input.cluster.empty() || !input.pins.empty() || !input.profile.empty()) {
-      throw Error(
-          ErrorKind::bad_input,
-          fmt::format("{} is a plan, which has its cluster and layout: --cluster, --pin and "
-                      "--profile are for jobs",
-                      input.job));
+    if (!input.cluster.empty() || !input.pins.empty() || !input.profile.empty() ||
+        !input.schedule_file.empty()) {
+      throw Error(ErrorKind::bad_input,
+                  fmt::format("{} is a plan, which has its cluster and layout: --cluster, --pin, "
+                              "--schedule-file and --profile are for jobs",
+                              input.job));
     }
     return parse_plan(text, input.job);
   }
@@ -184,6 +184,7 @@ void add_run_command(CLI::App& app, int& exit_status) {
       ->add_option("--pin", options->input.pins,
                    "fix one choice of the layout, as key=value; may be repeated")
       ->allow_extra_args(false);
+  add_schedule_option(*command, options->input);
   add_profile_option(*command, options->input);
   command->add_option("--on", options->target.on, "where the ranks run: local")
       ->capture_default_str();

@@ -59,8 +59,9 @@ double predicted_work(const Prediction& prediction, const std::vector<Stage>& st
 
 }  // namespace
 
-StepModel::StepModel(const Job& job, const Cluster& cluster, const Profile* profile)
-    : job_(job), links_(cluster) {
+StepModel::StepModel(const Job& job, const Cluster& cluster, const Profile* profile,
+                     const Schedule* own)
+    : job_(job), links_(cluster), own_(own) {
   kinds_.reserve(cluster.groups.size());
   for (size_t g = 0; g < cluster.groups.size(); ++g) {
     kinds_.emplace_back(job, cluster, g, profile);
@@ -120,7 +121,9 @@ const StepModel::PipelinePaths& StepModel::pipeline_paths(const PlacedLayout& la
 }
 
 std::vector<Stage> StepModel::cut(const PlacedLayout& layout) {
-  const std::vector<StagePlace> places = places_of(layout.schedule, layout.pipeline, layout.chunks);
+  const std::vector<StagePlace> places =
+      follows_own(layout) ? own_->stages
+                          : places_of(layout.schedule, layout.pipeline, layout.chunks);
   if (job_.pins.even_cut.value_or(false)) return even_cut(job_.model.layers, places);
   std::vector<PartTimes> times;
   for (const Run& run : layout.placement.runs) {
@@ -206,8 +209,10 @@ CutTimes StepModel::cut_times(const PlacedLayout& layout, const std::vector<Stag
 }
 
 double StepModel::cut_bound(const PlacedLayout& layout, const CutTimes& times) const {
-  const double pipeline = schedule_bound(layout.schedule, layout.pipeline, layout.chunks,
-                                         layout.micro_batches, times.costs);
+  const double pipeline = follows_own(layout)
+                              ? makespan_of(*own_, times.costs)
+                              : schedule_bound(layout.schedule, layout.pipeline, layout.chunks,
+                                               layout.micro_batches, times.costs);
   return std::max(pipeline, times.reduced) + times.optimizer;
 }
 
@@ -321,8 +326,9 @@ std::vector<double> StepModel::reductions_end(const PlacedLayout& layout,
 }
 
 // The two copies of a tied embedding agree on their gradient.
-double StepModel::tied_reduction_seconds(const PlacedLayout& layout) {
-  const bool together = places_of(layout.schedule, layout.pipeline, layout.chunks).back().rank == 0;
+double StepModel::tied_reduction_seconds(const PlacedLayout& layout,
+                                         const std::vector<Stage>& stages) {
+  const bool together = stages.front().pipeline_rank == stages.back().pipeline_rank;
   if (!job_.model.tied_embeddings || together || !trains(layout)) return 0;
   const double table = static_cast<double>(largest_share(job_.model, layout.tensor).vocab) *
                        job_.model.hidden * gradient_bytes();
@@ -492,7 +498,7 @@ Prediction StepModel::predict(const PlacedLayout& layout, const std::vector<Stag
   const Simulation simulation = simulate(schedule, seconds);
   const std::vector<double> ends = reductions_end(layout, stages, simulation);
   const double reduced = std::max(simulation.makespan, *std::max_element(ends.begin(), ends.end()));
-  const double tied = tied_reduction_seconds(layout);
+  const double tied = tied_reduction_seconds(layout, stages);
   const double agreed = std::max(reduced, std::max(ends.front(), ends.back()) + tied);
   const double optimizer = optimizer_seconds(layout, stages);
 

@@ -35,7 +35,9 @@ struct CutTimes {
 class StepModel {
  public:
   // `profile` may be null; it must be of the job's model (check_profile).
-  StepModel(const Job& job, const Cluster& cluster, const Profile* profile = nullptr);
+  // Layouts that bear the name of the schedule `own` follow it; it must outlive the model.
+  StepModel(const Job& job, const Cluster& cluster, const Profile* profile = nullptr,
+            const Schedule* own = nullptr);
 
   // What figures the prediction of a layout rests on where there is a profile, in a sentence.
   std::string basis(const PlacedLayout& layout) const;
@@ -80,6 +82,9 @@ class StepModel {
   const ModelSeconds& run_seconds(const PlacedLayout& layout, const Run& run);
   const ModelSeconds& model_seconds(const PlacedLayout& layout, int pipeline_rank);
   bool on_cpu(const PlacedLayout& layout) const;
+  bool follows_own(const Layout& layout) const {
+    return own_ != nullptr && layout.schedule == own_->name;
+  }
   const Path& data_path(const PlacedLayout& layout);
   const PipelinePaths& pipeline_paths(const PlacedLayout& layout);
   double gradient_bytes() const;
@@ -91,7 +96,7 @@ class StepModel {
   double optimizer_seconds(const PlacedLayout& layout, const std::vector<Stage>& stages) const;
   std::vector<double> reductions_end(const PlacedLayout& layout, const std::vector<Stage>& stages,
                                      const Simulation& simulation);
-  double tied_reduction_seconds(const PlacedLayout& layout);
+  double tied_reduction_seconds(const PlacedLayout& layout, const std::vector<Stage>& stages);
   double average_peak(const PlacedLayout& layout) const;   // FLOP/s of a device
   double message_bytes(const PlacedLayout& layout) const;  // of one micro-batch between two stages
   std::vector<AxisTraffic> traffic(const PlacedLayout& layout, const std::vector<Stage>& stages);
@@ -106,6 +111,7 @@ class StepModel {
 
   const Job& job_;
   Links links_;
+  const Schedule* own_;
   std::vector<NodeKind> kinds_;                                              // by node group
   std::map<std::tuple<int, int, Near, std::vector<Run>>, Path> data_paths_;  // tensor, data
   std::map<std::tuple<int, int, bool, Near, std::vector<Run>>, PipelinePaths>

@@ -139,6 +139,58 @@ TEST_F(PlanCommand, ShowDrawsPagePictureAndTrace) {
   EXPECT_EQ(ops, 2 * 2 * 8);  // two stages, forward and backward, eight micro-batches
 }
 
+// The job's batch of 32 in eight micro-batches is what a schedule of eight leaves open.
+TEST_F(PlanCommand, AScheduleFileTakesThePlaceOfTheBuiltOnes) {
+  const Answer csv = trireme("schedule zb-v --pipeline 2 --microbatches 8 --format csv");
+  write("mine.csv", csv.out);
+  const Answer answer = trireme(
+      "plan job.toml --cluster cluster.toml --schedule-file mine.csv --top 50 --json -o plan.toml");
+  ASSERT_EQ(answer.status, 0) << answer.err;
+  const Json json = answer.json();
+  EXPECT_EQ(json["layout"]["schedule"], "mine.csv");
+  EXPECT_EQ(json["layout"]["pipeline"], 2);
+  EXPECT_EQ(json["layout"]["chunks"], 2);
+  EXPECT_EQ(json["layout"]["micro_batches"], 8);
+  EXPECT_EQ(json["stages"][3]["pipeline_rank"], 0);
+  EXPECT_GT(json["alternatives"].size(), 4U);
+  for (const Json& other : json["alternatives"]) {
+    EXPECT_EQ(other["layout"]["schedule"], "mine.csv");
+  }
+  const std::string plan = read("plan.toml");
+  EXPECT_THAT(plan, HasSubstr(csv.out.substr(0, csv.out.find('\n'))));
+  // As built in, it has the same time.
+  std::string pins = "estimate job.toml --cluster cluster.toml --json --pin schedule=zb-v";
+  for (const char* key : {"tensor", "pipeline", "data", "micro_batch", "recompute",
+                          "sequence_parallel", "optimizer_sharding"}) {
+    const Json& value = json["layout"][key];
+    pins += std::string(" --pin ") + key + "=" +
+            (value.is_string() ? value.get<std::string>() : value.dump());
+  }
+  EXPECT_DOUBLE_EQ(trireme(pins).json()["prediction"]["step_seconds"],
+                   json["prediction"]["step_seconds"]);
+}
+
+TEST_F(PlanCommand, AScheduleFileThatCannotBeIsNamed) {
+  write("two.csv", "0F0,0B0,0F1,0B1\n1F0,1B0,1F1,1B1\n");
+  write("three.csv", "0F0,0B0,0F1,0B1,0F2,0B2\n");
+  write("twice.csv", "0F0,0B0,0F1,0B0\n");
+  write("forwards.csv", "0F0,0F1\n");
+  const auto complaint = [&](const std::string& more) {
+    const Answer answer = trireme("plan job.toml --cluster cluster.toml --schedule-file " + more);
+    EXPECT_EQ(answer.status, 2);
+    EXPECT_EQ(answer.out, "");
+    return answer.err;
+  };
+  EXPECT_THAT(complaint("none.csv"), HasSubstr("none.csv: cannot be read"));
+  EXPECT_THAT(complaint("two.csv --pin pipeline=4"),
+              HasSubstr("pipeline=4 contradicts two.csv, which has 2"));
+  EXPECT_THAT(complaint("two.csv --pin schedule=1f1b"), HasSubstr("expected one of them"));
+  EXPECT_THAT(complaint("three.csv"),
+              HasSubstr("global_batch = 32 is not divisible by the 3 micro-batches of three.csv"));
+  EXPECT_THAT(complaint("twice.csv"), HasSubstr("twice.csv: rank 0, op 3: 0B0"));
+  EXPECT_THAT(complaint("forwards.csv"), HasSubstr("expected a schedule that trains"));
+}
+
 struct Mistake {
   const char* name;
   const char* file;  // nullptr: no file is changed

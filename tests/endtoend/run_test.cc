@@ -100,6 +100,21 @@ TEST_F(Run, OtherSchedulesTrainToTheSameLosses) {
   }
 }
 
+// In an order that no generator makes.
+TEST_F(Run, AScheduleOfOnesOwnTrainsToTheSameLosses) {
+  std::ofstream(directory_ + "/mine.csv")
+      << "0F0,0F1,0F2,0F3,0I0,0F4,0B1,0F5,0B2,0W0,0B3,0B4,0B5\n"
+         "1F0,1F1,1B0,1I1,1F2,1B2,1F3,1W1,1B3,1F4,1B4,1F5,1B5\n";
+  const std::string four = "--pin tensor=2 --pin data=1 --pin micro_batch=2 --schedule-file ";
+  ASSERT_EQ(run("gpipe",
+                "--pin tensor=2 --pin pipeline=2 --pin data=1 --pin chunks=1 "
+                "--pin micro_batch=2 --pin schedule=gpipe"),
+            0)
+      << output();
+  ASSERT_EQ(run("mine", four + directory_ + "/mine.csv"), 0) << output();
+  EXPECT_EQ(losses("mine"), losses("gpipe"));
+}
+
 TEST_F(Run, MetricsSayWhatKindOfStepItWas) {
   const std::string two = "--pin tensor=1 --pin pipeline=2 --pin data=1 --pin chunks=1 ";
   const auto first_step = [&](const std::string& schedule) {
