@@ -31,6 +31,7 @@ struct Placement {
 struct PlacedLayout : Layout {
   Placement placement;
 
+  const Layout& degrees() const { return *this; }
   const Run& run_of(int pipeline_rank) const;
 };
 

@@ -233,9 +233,9 @@ class Search {
         break;
     }
     // Of the placements of one layout only the best is of interest.
-    const Layout& layout = candidates_[index].layout;
+    const Layout& layout = candidates_[index].layout.degrees();
     const bool known = std::any_of(best_.begin(), best_.end(), [&](size_t i) {
-      return static_cast<const Layout&>(candidates_[i].layout) == layout;
+      return candidates_[i].layout.degrees() == layout;
     });
     if (!known) best_.push_back(index);
   }
@@ -397,7 +397,7 @@ class Search {
   bool fits(const Candidate& candidate, const std::vector<MemoryParts>& memory) {
     const auto [rank, missing] = worst_miss(candidate.layout, memory);
     if (missing <= 0) return true;
-    Miss miss{candidate.layout, static_cast<int>(rank), memory[rank],
+    Miss miss{candidate.layout.degrees(), static_cast<int>(rank), memory[rank],
               model_.device_memory(candidate.layout, static_cast<int>(rank))};
     fastest_miss_ = std::min(fastest_miss_, candidate.seconds);
     if (options_.keep_rejections) {
@@ -424,13 +424,13 @@ class Search {
     const Candidate& chosen = candidates_[best_.front()];
     for (size_t i = 1; i < best_.size(); ++i) {
       result_.alternatives.push_back(
-          {candidates_[best_[i]].layout, std::move(predictions_.at(best_[i]))});
+          {candidates_[best_[i]].layout.degrees(), std::move(predictions_.at(best_[i]))});
     }
     Plan& plan = result_.plan;
     plan.cluster = cluster_.name;
     plan.device = device_names(cluster_, chosen.layout.placement);
     plan.job = job_;
-    plan.layout = chosen.layout;
+    plan.layout = chosen.layout.degrees();
     plan.stages = model_.cut(chosen.layout);
     plan.schedule = schedule_of(chosen.layout, plan.stages);
     TRIREME_CHECK(check_schedule(plan.schedule).legal);

@@ -11,6 +11,7 @@
 #include "launcher/commands/replan.h"
 #include "launcher/commands/report.h"
 #include "launcher/commands/terminal.h"
+#include "planner/improve.h"
 #include "topology/base/error.h"
 
 namespace trireme {
@@ -28,6 +29,7 @@ struct PlanCommand {
   int top = 5;
   bool json = false;
   bool rejected = false;
+  bool improve = false;
 };
 
 // The cluster with the changes of one question; complaints about them name the question.
@@ -75,7 +77,8 @@ void run_plan(const PlanCommand& command, const Job& job, const Cluster& cluster
   std::vector<Pins> questions;
   for (const std::string& asked : command.explain) questions.push_back(pins_to_explain(job, asked));
   const PlanOptions options = planning_options(command.input, job, command.top, command.rejected);
-  const PlanResult result = find_plan(job, cluster, options);
+  PlanResult result = find_plan(job, cluster, options);
+  if (command.improve) result = improve_schedule(job, cluster, options, std::move(result));
   const bool colour = stdout_takes_colour();
   std::string text = command.json ? "" : result_table(result, cluster, colour);
   Json json = command.json ? result_json(result, cluster) : Json();
@@ -170,6 +173,10 @@ void add_plan_command(CLI::App& app, int& exit_status) {
       ->excludes("--what-if");
   sub->add_option("--top", command->top, "how many layouts to report")->check(CLI::Range(1, 1000));
   sub->add_flag("--rejected", command->rejected, "list the layouts that were turned down, and why");
+  sub->add_flag("--improve-schedule", command->improve,
+                "then search on for an order of its ops that is faster than any built schedule")
+      ->excludes("--sweep")
+      ->excludes("--what-if");
   sub->add_flag("--json", command->json, "print JSON");
   sub->footer(
       "Examples:\n"

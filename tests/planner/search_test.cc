@@ -320,7 +320,7 @@ TEST(Search, FasterNodesGetMoreLayers) {
   ASSERT_EQ(plan.stages.size(), 4u);
   std::map<bool, int> layers;  // by whether the node is fast
   for (int p = 0; p < 4; ++p) {
-    const std::string& host = plan.placement[static_cast<size_t>(4 * p)].node;
+    const std::string& host = plan.placement[4 * static_cast<size_t>(p)].node;
     layers[host.starts_with("fast")] += plan.stages[static_cast<size_t>(p)].layers;
   }
   EXPECT_EQ(layers[true], 12);
@@ -332,7 +332,7 @@ TEST(Search, ATensorGroupHasOneKindOfDevice) {
   job.pins = pins({"tensor=4", "pipeline=4"});
   const Plan plan = find_plan(job, two_kinds(1.5), {}).plan;
   for (int rank = 0; rank < plan.layout.ranks(); ++rank) {
-    const auto first = static_cast<size_t>(rank / 4 * 4);
+    const auto first = static_cast<size_t>(rank) / 4 * 4;
     EXPECT_EQ(plan.placement[static_cast<size_t>(rank)].node, plan.placement[first].node);
   }
 }
