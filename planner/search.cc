@@ -284,9 +284,13 @@ class Search {
     Cut cut;
     cut.stages = model_.cut(layout);
     cut.memory = model_.cut_memory(layout, cut.stages);
+    CutTimes times = model_.cut_times(layout, cut.stages);
     for (const Near near : near_choices(layout)) {
-      layout.placement.near = near;
-      cut.times.emplace_back(near, model_.cut_times(layout, cut.stages));
+      if (near != layout.placement.near) {
+        layout.placement.near = near;
+        model_.move(layout, cut.stages, times);
+      }
+      cut.times.emplace_back(near, times);
     }
     return cut;
   }

@@ -18,28 +18,23 @@ double layer_share(const Model& model, const TensorShare& share) {
 
 }  // namespace
 
-double stage_parameters(const Model& model, int tensor, const Stage& stage, bool tied_copy) {
-  const TensorShare share = largest_share(model, tensor);
-  const double table = static_cast<double>(share.vocab) * model.hidden;
-  double count = stage.layers * layer_share(model, share);
-  if (stage.embedding) {
-    count += table;
-    if (model.family == Family::gpt2) count += static_cast<double>(model.positions) * model.hidden;
-  }
-  if (stage.head) {
-    count += static_cast<double>(final_norm_parameters(model));
-    if (!model.tied_embeddings || tied_copy) count += table;
-  }
-  return count;
-}
-
 std::vector<double> stage_parameters(const Model& model, const Layout& layout,
                                      const std::vector<Stage>& stages) {
-  const bool tied_copy = model.tied_embeddings && layout.pipeline > 1;
+  const TensorShare share = largest_share(model, layout.tensor);
+  const double layer = layer_share(model, share);
+  const double table = static_cast<double>(share.vocab) * model.hidden;
+  const bool shared = model.tied_embeddings && stages.size() == 1;
+  const double positions =
+      model.family == Family::gpt2 ? static_cast<double>(model.positions) * model.hidden : 0;
   std::vector<double> parameters;
   parameters.reserve(stages.size());
   for (const Stage& stage : stages) {
-    parameters.push_back(stage_parameters(model, layout.tensor, stage, tied_copy));
+    double count = stage.layers * layer;
+    if (stage.embedding) count += table + positions;
+    if (stage.head) {
+      count += static_cast<double>(final_norm_parameters(model)) + (shared ? 0 : table);
+    }
+    parameters.push_back(count);
   }
   return parameters;
 }

@@ -24,10 +24,8 @@ struct MemoryParts {
   double total() const { return parameters + gradients + optimizer + activations + reserve; }
 };
 
-// Parameters of a stage on the fullest tensor rank. `tied_copy`: the head's own copy of a tied
-// embedding, where the embedding lies on another pipeline rank.
-double stage_parameters(const Model& model, int tensor, const Stage& stage, bool tied_copy);
-// By global stage, tied copies where they are due.
+// By global stage: parameters on the fullest tensor rank. The head has its own copy of a tied
+// embedding unless it lies on the same stage.
 std::vector<double> stage_parameters(const Model& model, const Layout& layout,
                                      const std::vector<Stage>& stages);
 

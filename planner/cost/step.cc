@@ -147,15 +147,20 @@ Costs StepModel::costs(const PlacedLayout& layout, const std::vector<Stage>& sta
     const ModelSeconds& model = *of_rank[static_cast<size_t>(stage.pipeline_rank)];
     costs.stages.push_back(stage_cost(model, stage, total_of));
   }
-  if (layout.pipeline == 1) return costs;
+  add_messages(layout, stages, costs);
+  return costs;
+}
+
+void StepModel::add_messages(const PlacedLayout& layout, const std::vector<Stage>& stages,
+                             Costs& costs) {
+  if (layout.pipeline == 1) return;
   if (const MeasuredStep* profile = measured(layout)) {
     profile->add_messages(layout, stages, costs);
-  } else {
-    const Path& path = pipeline_paths(layout).neighbours;
-    costs.transfer = message_bytes(layout) / path.bytes_per_s;
-    costs.hop = path.latency_s;
+    return;
   }
-  return costs;
+  const Path& path = pipeline_paths(layout).neighbours;
+  costs.transfer = message_bytes(layout) / path.bytes_per_s;
+  costs.hop = path.latency_s;
 }
 
 double StepModel::message_bytes(const PlacedLayout& layout) const {
@@ -187,6 +192,18 @@ double StepModel::quick_bound(const PlacedLayout& layout) {
 
 CutTimes StepModel::cut_times(const PlacedLayout& layout, const std::vector<Stage>& stages) {
   CutTimes times{costs(layout, stages), 0, optimizer_seconds(layout, stages)};
+  times.reduced = least_reduced(layout, stages, times.costs);
+  return times;
+}
+
+void StepModel::move(const PlacedLayout& layout, const std::vector<Stage>& stages,
+                     CutTimes& times) {
+  if (!measured(layout)) add_messages(layout, stages, times.costs);
+  times.reduced = least_reduced(layout, stages, times.costs);
+}
+
+double StepModel::least_reduced(const PlacedLayout& layout, const std::vector<Stage>& stages,
+                                const Costs& costs) {
   const std::vector<double> reductions = reduction_seconds(layout, stages);
   // A rank's gradients of its last chunk to finish are there after all its work, and still have to
   // be reduced.
@@ -194,18 +211,17 @@ CutTimes StepModel::cut_times(const PlacedLayout& layout, const std::vector<Stag
   std::vector<double> least(static_cast<size_t>(layout.pipeline), 1e30);
   for (size_t s = 0; s < stages.size(); ++s) {
     const auto rank = static_cast<size_t>(stages[s].pipeline_rank);
-    const StageCost& cost = times.costs.stages[s];
+    const StageCost& cost = costs.stages[s];
     work[rank] += layout.micro_batches * work_of(layout, cost);
     const double hidden = hidden_reduction(stages[s], cost.backward(), reductions[s]);
     least[rank] = std::min(least[rank], reductions[s] - hidden);
   }
+  double reduced = 0;
   for (size_t rank = 0; rank < work.size(); ++rank) {
-    times.reduced = std::max(times.reduced, work[rank] + least[rank]);
+    reduced = std::max(reduced, work[rank] + least[rank]);
   }
-  if (const MeasuredStep* profile = measured(layout)) {
-    times.reduced = std::max(times.reduced, profile->work_bound(layout, work));
-  }
-  return times;
+  const MeasuredStep* profile = measured(layout);
+  return profile == nullptr ? reduced : std::max(reduced, profile->work_bound(layout, work));
 }
 
 double StepModel::cut_bound(const PlacedLayout& layout, const CutTimes& times) const {

@@ -49,6 +49,8 @@ class StepModel {
   // this layout names on a cut. All schedules on one cut share its times.
   double quick_bound(const PlacedLayout& layout);
   CutTimes cut_times(const PlacedLayout& layout, const std::vector<Stage>& stages);
+  // The same cut of the same layout with its ranks in another order.
+  void move(const PlacedLayout& layout, const std::vector<Stage>& stages, CutTimes& times);
   double cut_bound(const PlacedLayout& layout, const CutTimes& times) const;
 
   std::vector<Stage> cut(const PlacedLayout& layout);
@@ -81,12 +83,16 @@ class StepModel {
   const MeasuredStep* measured(const PlacedLayout& layout) const;
   const ModelSeconds& run_seconds(const PlacedLayout& layout, const Run& run);
   const ModelSeconds& model_seconds(const PlacedLayout& layout, int pipeline_rank);
+  // Of a message between pipeline ranks, into `costs`.
+  void add_messages(const PlacedLayout& layout, const std::vector<Stage>& stages, Costs& costs);
   bool on_cpu(const PlacedLayout& layout) const;
   bool follows_own(const Layout& layout) const {
     return own_ != nullptr && layout.schedule == own_->name;
   }
   const Path& data_path(const PlacedLayout& layout);
   const PipelinePaths& pipeline_paths(const PlacedLayout& layout);
+  double least_reduced(const PlacedLayout& layout, const std::vector<Stage>& stages,
+                       const Costs& costs);
   double gradient_bytes() const;
   double hidden_reduction(const Stage& stage, double backward, double seconds) const;
   std::vector<double> reduction_seconds(const PlacedLayout& layout,
