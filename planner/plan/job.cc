@@ -155,7 +155,7 @@ Execution read_execution(TomlTable table) {
   if (overlap == "none") execution.overlap_tensor = TensorOverlap::none;
   if (overlap == "full") execution.overlap_tensor = TensorOverlap::full;
   execution.sharding_ranks =
-      table.integer_or("sharding_ranks", execution.sharding_ranks, 0, 1 << 20);
+      static_cast<int>(table.integer_or("sharding_ranks", execution.sharding_ranks, 0, 1 << 20));
   execution.sharding_buckets = table.boolean_or("sharding_buckets", execution.sharding_buckets);
   execution.issue_us = table.number_or("issue_us", execution.issue_us, 0, 1e6);
   table.finish();
