@@ -21,6 +21,8 @@ bool is_skipped_folder(const std::string& path) {
 
 bool is_project_text(const SourceFile& file) {
   const std::string name = fs::path(file.path).filename().string();
+  // At the root lie the plans, jobs and profiles of whoever tries the README there.
+  if (name == file.path && has_extension(file, ".toml")) return false;
   return is_source(file) || name == "CMakeLists.txt" || has_extension(file, ".md") ||
          has_extension(file, ".toml") || has_extension(file, ".cmake");
 }
