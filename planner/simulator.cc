@@ -305,6 +305,15 @@ double StageCost::of(OpKind kind) const {
   return 0;
 }
 
+Costs least_in_pairs(Costs costs) {
+  const double share = 1 - costs.overlap / 2;
+  for (StageCost& cost : costs.stages) {
+    cost = {cost.forward * share, cost.input * share, cost.weight * share};
+  }
+  costs.overlap = 0;
+  return costs;
+}
+
 LinkCost Costs::of_link(int from_rank, int to_rank) const {
   if (from_rank == to_rank) return {};
   return link ? link(from_rank, to_rank) : LinkCost{hop, transfer};

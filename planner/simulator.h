@@ -54,6 +54,11 @@ struct Costs {
   LinkCost of_link(int from_rank, int to_rank) const;  // nothing within a rank
 };
 
+// An overlapped pair takes at least (1 - overlap / 2) of the sum of its ops. With every op that
+// much shorter the two could run one after the other in its place, so what no schedule can beat at
+// these costs without pairs, none can beat at the given ones with pairs.
+Costs least_in_pairs(Costs costs);
+
 struct OpTimes {
   double start = 0;
   double end = 0;

@@ -64,6 +64,10 @@ double split_v_bound(const Shape& s, const Costs& costs) {
   return split_bound(v_placement(s.pipeline, s.chunks), s, costs);
 }
 
+double pairs_v_bound(const Shape& s, const Costs& costs) {
+  return split_bound(v_placement(s.pipeline, s.chunks), s, least_in_pairs(costs));
+}
+
 // Nothing overlaps, so a step is all the work of all ranks and every hop.
 double naive_time(const Shape& s, const Costs& costs) {
   double micro_batch = 2.0 * (s.pipeline - 1) * once(costs);
@@ -228,11 +232,14 @@ FamilyMember v_min() {
 }
 
 FamilyMember dualpipe_v() {
-  return {.name = "dualpipe-v",
-          .build = [](const Shape& s) { return dualpipe_v_schedule(s.pipeline, s.micro_batches); },
-          .bound = split_v_bound,
-          .least_peak = [](const Shape& s, int) { return 2 * s.pipeline; },
-          .chunks = Chunks::v};
+  return {
+      .name = "dualpipe-v",
+      .build =
+          [](const Shape& s) { return dualpipe_v_schedule(s.pipeline, s.micro_batches, s.deeper); },
+      .bound = pairs_v_bound,
+      .least_peak = [](const Shape& s, int) { return 2 * s.pipeline; },
+      .chunks = Chunks::v,
+      .deeper_pairs = true};
 }
 
 FamilyMember pipedream() {

@@ -32,7 +32,9 @@ struct FamilyMember {
   bool groups = false;
   // Forwards of warm-up for each rank that lies behind; 0: there is none to deepen.
   int warm_up_slope = 0;
-  // Without a warm-up to deepen: its ops can be placed anew where hops take time.
+  // Without such a warm-up, what can be done where hops take time: pairs wait for micro-batches
+  // that left longer ago, or all ops are placed anew.
+  bool deeper_pairs = false;
   bool placed_anew = false;
   // Weight gradients that wait until the end, for each rank that lies before; -1: full backwards.
   int held_back_slope = -1;

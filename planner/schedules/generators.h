@@ -47,7 +47,7 @@ Schedule zb_h2_schedule(int pipeline, int micro_batches, const Deeper& deeper = 
 Schedule zb_v_schedule(int pipeline, int micro_batches);
 Schedule v_half_schedule(int pipeline, int micro_batches);
 Schedule v_min_schedule(int pipeline, int micro_batches);
-Schedule dualpipe_v_schedule(int pipeline, int micro_batches);
+Schedule dualpipe_v_schedule(int pipeline, int micro_batches, const Deeper& deeper = {});
 Schedule forward_only_schedule(int pipeline, int micro_batches, int chunks, int group);
 
 }  // namespace trireme

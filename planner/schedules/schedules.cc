@@ -87,7 +87,8 @@ Refusal refuse_group(const FamilyMember& member, int p, int m, int g) {
 
 Refusal refuse_warm_up(const FamilyMember& member, const ScheduleRequest& request) {
   if (!request.warm_up && !request.latency_aware) return std::nullopt;
-  if (member.warm_up_slope == 0 && !(request.latency_aware && member.placed_anew)) {
+  const bool otherwise = request.latency_aware && (member.placed_anew || member.deeper_pairs);
+  if (member.warm_up_slope == 0 && !otherwise) {
     return fmt::format("{} has no warm-up that could be deepened; these have: {}", member.name,
                        names_of([](const FamilyMember& m) { return m.warm_up_slope > 0; }));
   }

@@ -31,7 +31,9 @@ struct ScheduleRequest {
   //   n_r  = 1 + (p-1-r) ceil[(F+B + 2hop) / (F+B)]                       (hop by hop)
   // With uneven stages these are sums over the stages from rank r on, divided by the slowest. The V
   // schedules zb-v, v-half and v-min place their ops anew instead (synthesis/placed_anew.h), also
-  // with more in flight.
+  // with more in flight, and dualpipe-v lets its pairs meet x beats later for each hop,
+  //   x = ceil[2hop / (2F+2B)]
+  // or fewer for some hops.
   bool latency_aware = false;
   // Most chunk activations that a rank may hold: one for all ranks or one for each. Groups and
   // warm-up are chosen among those that keep it.

@@ -96,6 +96,35 @@ Deeper deeper_for(const FamilyMember& member, const ScheduleRequest& request, co
   return deeper;
 }
 
+// Overlapped pairs alternate strictly, so a hop each way takes a whole number of beats, and one
+// that takes longer than its ops leave it holds up all: each hop gets as many more as it needs, or,
+// where memory or micro-batches are short, as many of these as there is room for, spread evenly.
+std::vector<Deeper> pair_depths(const ScheduleRequest& request, const Shape& shape) {
+  const int hops = shape.pipeline - 1;
+  const double beat = 2 * period(request, shape.chunks);
+  const double hop = request.costs.transfer + request.costs.hop;
+  if (hops == 0 || beat <= 0 || hop <= 0) return {};
+  int room = (shape.micro_batches + 1) / 2 - shape.pipeline;
+  for (int rank = 0; request.memory_limit && rank < shape.pipeline; ++rank) {
+    room = std::min(room, limit_on(request, rank) / 2 - shape.pipeline);
+  }
+  const int for_each = ceiling(2 * hop / beat, shape.micro_batches);
+  std::vector<Deeper> depths;
+  int last = 0;
+  for (int of_eight = 1; of_eight <= 8; ++of_eight) {
+    const auto wanted = static_cast<int64_t>(for_each) * hops * of_eight / 8;
+    const int first = static_cast<int>(std::min<int64_t>(wanted, room));
+    if (first <= last) continue;
+    Deeper deeper;
+    for (int after = hops; after >= 0; --after) {
+      deeper.push_back(static_cast<int>((static_cast<int64_t>(first) * after + hops - 1) / hops));
+    }
+    depths.push_back(std::move(deeper));
+    last = first;
+  }
+  return depths;
+}
+
 // A long list of groups is thinned out, ever more towards the long ones, so that a request for
 // millions of ops takes seconds.
 std::vector<int> thinned(const std::vector<int>& groups, const Shape& shape) {
@@ -137,7 +166,14 @@ std::vector<Shape> shapes_of(const FamilyMember& member, const ScheduleRequest& 
       shape.deeper.assign(static_cast<size_t>(request.pipeline), *request.warm_up);
     }
     shapes.push_back(shape);
-    if (!request.latency_aware || member.warm_up_slope == 0) continue;
+    if (!request.latency_aware) continue;
+    if (member.deeper_pairs) {
+      for (Deeper& deeper : pair_depths(request, shape)) {
+        shape.deeper = std::move(deeper);
+        shapes.push_back(shape);
+      }
+    }
+    if (member.warm_up_slope == 0) continue;
     const Covering wanted = covering(member, request, chunks);
     for (const InFlight* in_flight : {&wanted.trip, &wanted.hops}) {
       shape.deeper = deeper_for(member, request, shape, *in_flight);

@@ -86,17 +86,11 @@ std::vector<std::vector<StagePlace>> placements_of(const AutoRequest& request,
   return placements;
 }
 
-// What no schedule of these stages ends before: an overlapped pair takes at least
-// (1 - overlap / 2) of the sum of its ops, so with ops that much shorter the two could run one
-// after the other in its place.
+// What no schedule of these stages ends before, whatever pairs overlap.
 double bound_under_overlap(const std::vector<StagePlace>& places, const AutoRequest& request,
                            const std::vector<double>& limit) {
-  Costs shorter = request.costs;
-  for (StageCost& cost : shorter.stages) {
-    const double share = 1 - shorter.overlap / 2;
-    cost = {cost.forward * share, cost.input * share, cost.weight * share};
-  }
-  const Flow flow = make_flow(places, request.pipeline, request.micro_batches, shorter, limit);
+  const Flow flow = make_flow(places, request.pipeline, request.micro_batches,
+                              least_in_pairs(request.costs), limit);
   return lower_bound(flow, windows_of(flow));
 }
 

@@ -107,7 +107,7 @@ TEST(ScheduleChoice, WarmUpForLatencyLeavesOnlyFillAndDrain) {
 
 TEST(ScheduleChoice, LatencyAwareIsLegalAndNeverSlower) {
   for (const char* name : {"1f1b", "eager-1f1b", "interleaved", "zb-h1", "interleaved-zb", "zb-h2",
-                           "zb-v", "v-half", "v-min", "pipedream"}) {
+                           "zb-v", "v-half", "v-min", "dualpipe-v", "pipedream"}) {
     for (int p = 1; p <= 7; ++p) {
       for (int m = 1; m <= 21; m += 2) {
         for (const double hop : {0.0, 0.4, 1.7, 9.0}) {
@@ -116,6 +116,7 @@ TEST(ScheduleChoice, LatencyAwareIsLegalAndNeverSlower) {
                                   .micro_batches = m,
                                   .chunks = fixed_chunks(name).value_or(2),
                                   .costs = costs(1, 0.75, 1.25, hop)};
+          if (why_not(request)) continue;
           const double plain = makespan(request);
           request.latency_aware = true;
           const Schedule schedule = make_schedule(request);
@@ -130,7 +131,7 @@ TEST(ScheduleChoice, LatencyAwareIsLegalAndNeverSlower) {
 
 TEST(ScheduleChoice, LatencyAwareGainsWithEverySplitOrFullBackward) {
   for (const char* name : {"1f1b", "eager-1f1b", "interleaved", "zb-h1", "interleaved-zb", "zb-v",
-                           "v-half", "v-min", "pipedream"}) {
+                           "v-half", "v-min", "dualpipe-v", "pipedream"}) {
     ScheduleRequest request{.name = name,
                             .pipeline = 4,
                             .micro_batches = 48,
@@ -140,6 +141,51 @@ TEST(ScheduleChoice, LatencyAwareGainsWithEverySplitOrFullBackward) {
     request.latency_aware = true;
     EXPECT_LT(makespan(request), 0.95 * plain) << name;
   }
+}
+
+// A beat of dualpipe-v is F+B on each arm, 6; a hop and back of up to one more beat needs one more
+// micro-batch for each of the p-1 hops, of up to two beats two. Then a further micro-batch takes no
+// longer than without hops, and all p-1 hops' worth is held on every rank, for both arms.
+TEST(ScheduleChoice, PairsThatMeetLaterHideEveryHop) {
+  for (int p = 2; p <= 6; ++p) {
+    for (const double hop : {0.3, 2.5, 3.0, 3.1, 6.0}) {
+      ScheduleRequest request{.name = "dualpipe-v",
+                              .pipeline = p,
+                              .chunks = 2,
+                              .costs = costs(1, 1, 1, hop),
+                              .latency_aware = true};
+      const int beats = hop <= 3 ? 1 : 2;
+      const auto time = [&](int m) {
+        request.micro_batches = m;
+        return makespan(request);
+      };
+      const int enough = 40 * p;
+      EXPECT_NEAR(time(enough + 1) - time(enough), 6, 1e-9) << "p" << p << " hop " << hop;
+      const Schedule schedule = make_schedule(request);
+      EXPECT_EQ(simulate(schedule, {}).peak_activations.front(),
+                simulate(dualpipe_v_schedule(p, enough), {}).peak_activations.front() +
+                    2 * beats * (p - 1))
+          << "p" << p << " hop " << hop;
+    }
+  }
+}
+
+TEST(ScheduleChoice, PairsMeetLaterOnlyWhereMemoryAllows) {
+  ScheduleRequest request{.name = "dualpipe-v",
+                          .pipeline = 4,
+                          .micro_batches = 32,
+                          .costs = costs(1, 1, 1, 1),
+                          .latency_aware = true};
+  std::vector<double> times;
+  for (int limit = 9; limit <= 16; ++limit) {
+    request.memory_limit = std::vector<int>{limit};
+    const Schedule schedule = make_schedule(request);
+    ASSERT_TRUE(check_schedule(schedule).legal);
+    for (const int peak : simulate(schedule, {}).peak_activations) EXPECT_LE(peak, limit);
+    times.push_back(makespan_of(schedule, request.costs));
+  }
+  EXPECT_TRUE(std::is_sorted(times.rbegin(), times.rend()));
+  EXPECT_LT(times.back(), 0.9 * times.front());
 }
 
 TEST(ScheduleChoice, AGivenWarmUpIsDeeperOnEveryRank) {

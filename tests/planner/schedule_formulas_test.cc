@@ -307,6 +307,7 @@ TEST(ScheduleFormulas, NoScheduleBeatsItsBoundsOfTimeAndMemory) {
           ScheduleRequest request{.name = name, .pipeline = p, .micro_batches = m, .chunks = v};
           if (why_not(request)) continue;
           request.costs.hop = hop;
+          request.costs.overlap = hop;
           request.costs.stages.clear();
           for (int s = 0; s < v * p; ++s) {
             request.costs.stages.push_back({1.0 + 0.3 * (s % 3), 1.0 + 0.2 * (s % 2), 0.5});
