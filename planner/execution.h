@@ -24,7 +24,8 @@ class Execution {
  public:
   explicit Execution(const Schedule& schedule);
 
-  // Runs until every rank is done or blocked, linear in the number of ops. For each op, or first op
+  // Runs until every rank is done or blocked, or until clock.stopped() where the clock has that,
+  // linear in the number of ops. For each op, or first op
   // of an overlapped pair, asks
   //   double clock.run(size_t rank, size_t position, double ready)
   // when the op ends, given when its inputs are there; and for each output that a neighbouring
@@ -95,6 +96,9 @@ void Execution::run(Clock&& clock) {
     const std::vector<Op>& program = schedule_.ranks[rank];
     size_t at = next_[rank];
     while (at < program.size()) {
+      if constexpr (requires { clock.stopped(); }) {
+        if (clock.stopped()) return;
+      }
       const Op& op = program[at];
       double ready = there_[input_of(op)];
       if (op.overlaps_next && ready >= 0) {

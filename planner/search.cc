@@ -5,6 +5,7 @@
 #include <algorithm>
 #include <limits>
 #include <map>
+#include <memory>
 #include <numeric>
 #include <optional>
 #include <queue>
@@ -13,6 +14,7 @@
 #include "planner/candidates.h"
 #include "planner/checker.h"
 #include "planner/cost/step.h"
+#include "planner/schedules/schedule_cache.h"
 #include "planner/schedules/schedules.h"
 #include "topology/base/check.h"
 #include "topology/base/error.h"
@@ -28,6 +30,10 @@ constexpr const char* kNotTried =
 // more activations.
 constexpr size_t kMostGroups = 8;
 
+// A simulation stops when the step surely exceeds its bound by this share, which is then the bound;
+// should that become the least, the next one looks twice as far.
+constexpr double kFirstLook = 1.0 / 256;
+
 // How much is known of a candidate: more costs more to find out. `degrees` stands for all ways to
 // spread the pipeline over a sequence of node groups, `spread` for all layouts that complete it
 // with a schedule, chunks and the order of ranks; their seconds bound them all from below.
@@ -40,6 +46,10 @@ struct Candidate {
   int64_t order = 0;
   double seconds = 0;  // a lower bound, or the prediction
   Known known = Known::degrees;
+  // By how much more than the bound the next simulation looks.
+  double further = kFirstLook;
+  // Of micro-batches, once the seconds are exact: the fastest that fits.
+  std::optional<int> group = std::nullopt;
 };
 
 // More than a choice of degrees can have completions.
@@ -102,7 +112,8 @@ class Search {
       : job_(options.schedule ? pinned_to(job, *options.schedule) : job),
         cluster_(cluster),
         options_(options),
-        model_(job_, cluster, options.profile.get(), options.schedule.get()) {
+        model_(job_, cluster, options.profile.get(), options.schedule.get()),
+        own_(options.schedule) {
     sequences_ = group_sequences(cluster);
   }
 
@@ -243,13 +254,19 @@ class Search {
   void simulate(size_t index) {
     Candidate& candidate = candidates_[index];
     const std::vector<Stage> stages = model_.cut(candidate.layout);
-    const Schedule& schedule = schedule_of(candidate.layout, stages);
-    ++result_.evaluated;
-    if (!fits(candidate, model_.memory(candidate.layout, stages, schedule))) return;
-    candidate.known = Known::exact;
-    Prediction prediction = model_.predict(candidate.layout, stages, schedule);
-    candidate.seconds = prediction.step_seconds;
-    predictions_.emplace(index, std::move(prediction));
+    if (candidate.further == kFirstLook) {
+      ++result_.evaluated;
+      const auto least = built(candidate.layout, groups_of(candidate.layout).front());
+      if (!fits(candidate, model_.memory(candidate.layout, stages, *least))) return;
+    }
+    const double most = candidate.seconds * (1 + candidate.further);
+    candidate.seconds = most;
+    candidate.further *= 2;
+    if (const auto best = fastest(candidate.layout, stages, most)) {
+      candidate.seconds = best->seconds;
+      candidate.group = best->group;
+      candidate.known = Known::exact;
+    }
     queue_.push(entry(index));
   }
 
@@ -339,48 +356,37 @@ class Search {
     return true;
   }
 
-  // Placements and micro-batch sizes that agree in these have the same schedules.
-  using Shape = std::tuple<std::string, int, int, int>;  // name, pipeline, micro-batches, chunks
-
-  // The schedule with one of the groups to try. Those of one shape are kept, because layouts that
-  // differ in nothing else are looked at in a row.
-  const Schedule& built(const Layout& layout, const std::optional<int>& group) {
-    const Shape shape{layout.schedule, layout.pipeline, layout.micro_batches, layout.chunks};
-    if (shape != built_shape_) built_.clear();
-    built_shape_ = shape;
-    const auto known = built_.find(group);
-    if (known != built_.end()) return known->second;
-    return built_
-        .emplace(group, make_schedule({.name = layout.schedule,
-                                       .pipeline = layout.pipeline,
-                                       .micro_batches = layout.micro_batches,
-                                       .chunks = layout.chunks,
-                                       .group = group}))
-        .first->second;
+  std::shared_ptr<const Schedule> built(const Layout& layout, const std::optional<int>& group) {
+    return own_ ? own_ : schedules_.get(layout, group);
   }
 
-  // The fastest variant that fits; if none does, the first, which holds least.
-  const Schedule& schedule_of(const PlacedLayout& layout, const std::vector<Stage>& stages) {
-    if (options_.schedule) return *options_.schedule;
-    const auto groups =
-        groups_to_try(layout.schedule, layout.pipeline, layout.micro_batches, kMostGroups);
-    if (groups.size() == 1) return built(layout, groups.front());
-    const Costs costs = model_.costs(layout, stages);
-    const Schedule* best = nullptr;
-    double least = 0;
-    for (const std::optional<int>& group : groups) {
-      const Schedule& schedule = built(layout, group);
-      if (best != nullptr &&
-          worst_miss(layout, model_.memory(layout, stages, schedule)).second > 0) {
+  std::vector<std::optional<int>> groups_of(const Layout& layout) const {
+    if (options_.schedule) return {std::nullopt};
+    return groups_to_try(layout.schedule, layout.pipeline, layout.micro_batches, kMostGroups);
+  }
+
+  struct Variant {
+    std::optional<int> group;
+    double seconds = 0;
+  };
+
+  // The fastest group that fits, if it takes at most so long; the first, which holds least, fits.
+  std::optional<Variant> fastest(const PlacedLayout& layout, const std::vector<Stage>& stages,
+                                 double most) {
+    std::optional<Variant> best;
+    bool first = true;
+    for (const std::optional<int>& group : groups_of(layout)) {
+      const auto schedule = built(layout, group);
+      if (!first && worst_miss(layout, model_.memory(layout, stages, *schedule)).second > 0) {
         break;  // longer groups hold more
       }
-      const double makespan = makespan_of(schedule, costs);
-      if (best == nullptr || makespan * (1 + 1e-9) < least) {
-        best = &schedule;
-        least = makespan;
-      }
+      first = false;
+      const double least = best ? best->seconds : most;
+      const auto seconds = model_.seconds_within(layout, stages, *schedule, least);
+      if (!seconds) continue;
+      if (!best || *seconds * (1 + 1e-9) < least) best = {group, *seconds};
     }
-    return *best;
+    return best;
   }
 
   // The pipeline rank whose device lacks most, and how many bytes; less than none when all is well.
@@ -424,11 +430,16 @@ class Search {
     return cpu ? kNotTried : "";
   }
 
+  Prediction prediction_of(const Candidate& candidate) {
+    const std::vector<Stage> stages = model_.cut(candidate.layout);
+    return model_.predict(candidate.layout, stages, *built(candidate.layout, candidate.group));
+  }
+
   void fill_result() {
     const Candidate& chosen = candidates_[best_.front()];
     for (size_t i = 1; i < best_.size(); ++i) {
-      result_.alternatives.push_back(
-          {candidates_[best_[i]].layout.degrees(), std::move(predictions_.at(best_[i]))});
+      const Candidate& next = candidates_[best_[i]];
+      result_.alternatives.push_back({next.layout.degrees(), prediction_of(next)});
     }
     Plan& plan = result_.plan;
     plan.cluster = cluster_.name;
@@ -436,10 +447,10 @@ class Search {
     plan.job = job_;
     plan.layout = chosen.layout.degrees();
     plan.stages = model_.cut(chosen.layout);
-    plan.schedule = schedule_of(chosen.layout, plan.stages);
+    plan.schedule = *built(chosen.layout, chosen.group);
     TRIREME_CHECK(check_schedule(plan.schedule).legal);
     plan.placement = placed_ranks(cluster_, chosen.layout);
-    plan.prediction = std::move(predictions_.at(best_.front()));
+    plan.prediction = prediction_of(chosen);
     add_notes(chosen.layout);
   }
 
@@ -482,11 +493,10 @@ class Search {
   int64_t degrees_ = 0;
   // By pipeline and micro-batches.
   std::map<std::pair<int, int>, std::vector<Completion>> completions_;
-  Shape built_shape_;
-  std::map<std::optional<int>, Schedule> built_;  // by group
+  const std::shared_ptr<const Schedule> own_;  // PlanOptions::schedule, if given
+  ScheduleCache schedules_;
   std::priority_queue<Entry, std::vector<Entry>, std::greater<>> queue_;
-  std::map<size_t, Prediction> predictions_;  // of the candidates whose seconds are exact
-  std::vector<size_t> best_;                  // exact, fastest first
+  std::vector<size_t> best_;  // exact, fastest first
   std::optional<Miss> miss_;
   double fastest_miss_ = 1e300;  // lower bound of the fastest layout that did not fit
   std::string last_reason_;

@@ -23,7 +23,10 @@ struct Link {
 class Clock {
  public:
   Clock(const Schedule& schedule, const Costs& costs)
-      : schedule_(schedule), costs_(costs), rank_free_(schedule.ranks.size(), 0) {
+      : schedule_(schedule),
+        costs_(costs),
+        rank_free_(schedule.ranks.size(), 0),
+        last_gradient_(schedule.stages.size(), 0) {
     for (size_t stage = 0; stage < schedule.stages.size(); ++stage) {
       const StageCost& cost = costs.of_stage(static_cast<int>(stage));
       std::array<double, 4>& durations = durations_.emplace_back();
@@ -37,6 +40,10 @@ class Clock {
   double run(size_t rank, size_t position, double ready) {
     const double end = std::max(rank_free_[rank], ready) + duration(rank, position);
     rank_free_[rank] = end;
+    note_gradient(schedule_.ranks[rank][position], end);
+    if (schedule_.ranks[rank][position].overlaps_next) {
+      note_gradient(schedule_.ranks[rank][position + 1], end);
+    }
     return end;
   }
 
@@ -58,8 +65,14 @@ class Clock {
 
   double makespan() const { return *std::max_element(rank_free_.begin(), rank_free_.end()); }
   double rank_free(size_t rank) const { return rank_free_[rank]; }
+  Timing timing() const { return {makespan(), last_gradient_}; }
 
  private:
+  void note_gradient(const Op& op, double end) {
+    if (op.kind == OpKind::forward || op.kind == OpKind::backward_input) return;
+    last_gradient_[static_cast<size_t>(op.stage)] = end;
+  }
+
   double single(size_t rank, size_t position) const {
     if (costs_.op_time) return costs_.op_time(static_cast<int>(rank), position);
     const Op& op = schedule_.ranks[rank][position];
@@ -85,9 +98,71 @@ class Clock {
   const Schedule& schedule_;
   const Costs& costs_;
   std::vector<double> rank_free_;
+  std::vector<double> last_gradient_;             // by stage
   std::vector<std::array<double, 4>> durations_;  // by stage and kind
   std::vector<Link> links_;
   std::vector<int> link_of_edge_;  // by edge of the execution; -1 within a rank
+};
+
+// The number of positions that the op or pair at `position` takes.
+size_t width(const std::vector<Op>& program, size_t position) {
+  return program[position].overlaps_next ? 2 : 1;
+}
+
+// A clock that stops once some rank cannot be through in time.
+class LimitedClock {
+ public:
+  LimitedClock(const Schedule& schedule, const Costs& costs, double most)
+      : clock_(schedule, costs), most_(most * kRounding) {
+    if (costs.op_time || costs.overlap > 0) {
+      add_ops(schedule);
+    } else {
+      add_stages(schedule, costs);
+    }
+  }
+
+  double run(size_t rank, size_t position, double ready) {
+    const double begin = std::max(clock_.rank_free(rank), ready);
+    if (begin + to_do_[rank] > most_) stopped_ = true;
+    to_do_[rank] -= clock_.duration(rank, position);
+    return clock_.run(rank, position, ready);
+  }
+  double deliver(size_t edge, size_t output, double end) {
+    return clock_.deliver(edge, output, end);
+  }
+
+  bool stopped() const { return stopped_; }
+  Timing timing() const { return clock_.timing(); }
+
+ private:
+  void add_ops(const Schedule& schedule) {
+    for (size_t rank = 0; rank < schedule.ranks.size(); ++rank) {
+      const std::vector<Op>& program = schedule.ranks[rank];
+      double work = 0;
+      for (size_t i = 0; i < program.size(); i += width(program, i)) {
+        work += clock_.duration(rank, i);
+      }
+      to_do_.push_back(work);
+    }
+  }
+
+  // Every stage runs all its ops once a micro-batch.
+  void add_stages(const Schedule& schedule, const Costs& costs) {
+    to_do_.assign(schedule.ranks.size(), 0);
+    for (size_t stage = 0; stage < schedule.stages.size(); ++stage) {
+      const auto rank = static_cast<size_t>(schedule.stages[stage].rank);
+      const StageCost& cost = costs.of_stage(static_cast<int>(stage));
+      const bool trains = schedule.ranks[rank].back().kind != OpKind::forward;
+      to_do_[rank] += schedule.micro_batches * (cost.forward + (trains ? cost.backward() : 0));
+    }
+  }
+
+  static constexpr double kRounding = 1 + 1e-9;
+
+  Clock clock_;
+  double most_;
+  std::vector<double> to_do_;  // by rank: the time of the ops that it has not run
+  bool stopped_ = false;
 };
 
 // A clock that keeps what it sees: when every op ran, and when every output was made.
@@ -132,13 +207,8 @@ void check_arguments(const Schedule& schedule, const Costs& costs) {
   TRIREME_CHECK(costs.overlap >= 0 && costs.overlap <= 1);
 }
 
-// The number of positions that the op or pair at `position` takes.
-size_t width(const std::vector<Op>& program, size_t position) {
-  return program[position].overlaps_next ? 2 : 1;
-}
-
 void summarize_time(const Schedule& schedule, const Clock& clock, Simulation& result) {
-  result.makespan = clock.makespan();
+  static_cast<Timing&>(result) = clock.timing();
   double idle = 0;
   for (size_t rank = 0; rank < schedule.ranks.size(); ++rank) {
     const std::vector<Op>& program = schedule.ranks[rank];
@@ -257,18 +327,12 @@ void summarize_memory(const Schedule& schedule, const Costs& costs, Simulation& 
 
 void summarize_slack(const Schedule& schedule, Simulation& result) {
   result.tail_slack.resize(schedule.ranks.size());
-  for (const StagePlace& place : schedule.stages) {
+  for (size_t stage = 0; stage < schedule.stages.size(); ++stage) {
+    const StagePlace& place = schedule.stages[stage];
     std::vector<double>& slack = result.tail_slack[static_cast<size_t>(place.rank)];
     slack.resize(std::max(slack.size(), static_cast<size_t>(place.chunk) + 1), 0.0);
-  }
-  for (size_t rank = 0; rank < schedule.ranks.size(); ++rank) {
-    for (size_t i = 0; i < schedule.ranks[rank].size(); ++i) {
-      const Op& op = schedule.ranks[rank][i];
-      if (op.kind == OpKind::forward || op.kind == OpKind::backward_input) continue;
-      const int chunk = schedule.stages[static_cast<size_t>(op.stage)].chunk;
-      result.tail_slack[rank][static_cast<size_t>(chunk)] =
-          result.makespan - result.ops[rank][i].end;
-    }
+    const double last = result.last_gradient[stage];
+    if (last > 0) slack[static_cast<size_t>(place.chunk)] = result.makespan - last;
   }
 }
 
@@ -335,13 +399,27 @@ Simulation simulate(const Schedule& schedule, const Costs& costs) {
   return result;
 }
 
-double makespan_of(const Schedule& schedule, const Costs& costs) {
+Timing timing_of(const Schedule& schedule, const Costs& costs) {
   check_arguments(schedule, costs);
   Execution execution(schedule);
   Clock clock(schedule, costs);
   execution.run(clock);
   TRIREME_CHECK(execution.complete());
-  return clock.makespan();
+  return clock.timing();
+}
+
+std::optional<Timing> timing_within(const Schedule& schedule, const Costs& costs, double most) {
+  check_arguments(schedule, costs);
+  Execution execution(schedule);
+  LimitedClock clock(schedule, costs, most);
+  execution.run(clock);
+  if (clock.stopped()) return std::nullopt;
+  TRIREME_CHECK(execution.complete());
+  return clock.timing();
+}
+
+double makespan_of(const Schedule& schedule, const Costs& costs) {
+  return timing_of(schedule, costs).makespan;
 }
 
 double makespan_bound(const std::vector<StagePlace>& stages, int pipeline, int micro_batches,

@@ -3,6 +3,7 @@
 #include <cstddef>
 #include <cstdint>
 #include <functional>
+#include <optional>
 #include <vector>
 
 #include "planner/plan/schedule.h"
@@ -87,10 +88,15 @@ struct MemoryStep {
   bool operator==(const MemoryStep&) const = default;
 };
 
+// When a step is over, and when its gradients are there.
+struct Timing {
+  double makespan = 0;                // the end of the last op of all
+  std::vector<double> last_gradient;  // by stage: the end of its last B or W, 0 without one
+};
+
 // One step of a schedule under given costs, all ranks starting at 0.
-struct Simulation {
+struct Simulation : Timing {
   std::vector<std::vector<OpTimes>> ops;  // by rank and position
-  double makespan = 0;                    // the end of the last op of all
   double span = 0;           // the longest window of any single rank, first start to last end
   std::vector<double> idle;  // by rank: makespan less its ops
   std::vector<IdleCauses> idle_by_cause;  // by rank
@@ -102,7 +108,7 @@ struct Simulation {
   std::vector<double> peak_memory;
   std::vector<std::vector<MemoryStep>> memory;  // by rank: every change, ascending in time
   std::vector<std::vector<double>>
-      tail_slack;        // by rank and chunk: makespan - end of the chunk's last B or W
+      tail_slack;        // by rank and chunk: makespan - last gradient, 0 without one
   int64_t messages = 0;  // outputs that cross from one rank to another
 };
 
@@ -115,7 +121,10 @@ struct Simulation {
 // as the schedule has; anything else is a bug of the caller (TRIREME_CHECK where it is noticed).
 Simulation simulate(const Schedule& schedule, const Costs& costs);
 
-// The makespan alone, several times as fast: for choosing among many schedules.
+// The same figures, several times as fast: for choosing among many schedules. `timing_within` gives
+// up, and has no answer, as soon as what a rank has done and has to do ends after `most`.
+Timing timing_of(const Schedule& schedule, const Costs& costs);
+std::optional<Timing> timing_within(const Schedule& schedule, const Costs& costs, double most);
 double makespan_of(const Schedule& schedule, const Costs& costs);
 
 // No schedule with full backwards of these stages on these places ends earlier: some rank needs the

@@ -313,17 +313,15 @@ double StepModel::hidden_reduction(const Stage& stage, double backward, double s
 // gradient.
 std::vector<double> StepModel::reductions_end(const PlacedLayout& layout,
                                               const std::vector<Stage>& stages,
-                                              const Simulation& simulation) {
+                                              const Timing& timing) {
   const std::vector<double> reductions = reduction_seconds(layout, stages);
   using Queue = std::vector<std::pair<double, double>>;  // last gradient, time to reduce
   std::vector<Queue> queues(static_cast<size_t>(layout.pipeline));
   for (size_t s = 0; s < stages.size(); ++s) {
     const auto rank = static_cast<size_t>(stages[s].pipeline_rank);
-    const auto chunk = static_cast<size_t>(stages[s].chunk);
-    const double ready = simulation.makespan - simulation.tail_slack[rank][chunk];
     const double backward =
         stage_cost(model_seconds(layout, stages[s].pipeline_rank), stages[s], total_of).backward();
-    queues[rank].emplace_back(ready,
+    queues[rank].emplace_back(timing.last_gradient[s],
                               reductions[s] - hidden_reduction(stages[s], backward, reductions[s]));
   }
   std::vector<double> ends;
@@ -504,6 +502,27 @@ double StepModel::average_peak(const PlacedLayout& layout) const {
   return sum / layout.pipeline;
 }
 
+StepModel::StepTimes StepModel::step_times(const PlacedLayout& layout,
+                                           const std::vector<Stage>& stages, const Timing& timing) {
+  const std::vector<double> ends = reductions_end(layout, stages, timing);
+  StepTimes times;
+  times.reduced = std::max(timing.makespan, *std::max_element(ends.begin(), ends.end()));
+  times.agreed = std::max(
+      times.reduced, std::max(ends.front(), ends.back()) + tied_reduction_seconds(layout, stages));
+  times.optimizer = optimizer_seconds(layout, stages);
+  return times;
+}
+
+std::optional<double> StepModel::seconds_within(const PlacedLayout& layout,
+                                                const std::vector<Stage>& stages,
+                                                const Schedule& schedule, double most) {
+  const double pipeline_most = most - optimizer_seconds(layout, stages);
+  const auto timing =
+      timing_within(schedule, shared_costs(layout, stages, schedule), pipeline_most);
+  if (!timing) return std::nullopt;
+  return step_times(layout, stages, *timing).total();
+}
+
 Prediction StepModel::predict(const PlacedLayout& layout, const std::vector<Stage>& stages,
                               const Schedule& schedule) {
   Costs seconds = shared_costs(layout, stages, schedule);
@@ -512,14 +531,10 @@ Prediction StepModel::predict(const PlacedLayout& layout, const std::vector<Stag
     seconds.memory.push_back({bytes, bytes});
   }
   const Simulation simulation = simulate(schedule, seconds);
-  const std::vector<double> ends = reductions_end(layout, stages, simulation);
-  const double reduced = std::max(simulation.makespan, *std::max_element(ends.begin(), ends.end()));
-  const double tied = tied_reduction_seconds(layout, stages);
-  const double agreed = std::max(reduced, std::max(ends.front(), ends.back()) + tied);
-  const double optimizer = optimizer_seconds(layout, stages);
+  const StepTimes times = step_times(layout, stages, simulation);
 
   Prediction prediction;
-  prediction.step_seconds = agreed + optimizer;
+  prediction.step_seconds = times.total();
   const double tokens = static_cast<double>(job_.training.global_batch) * job_.model.sequence;
   prediction.tokens_per_second = tokens / prediction.step_seconds;
   const double per_device = prediction.tokens_per_second / layout.ranks();
@@ -540,9 +555,10 @@ Prediction StepModel::predict(const PlacedLayout& layout, const std::vector<Stag
   const double exchange = profile != nullptr && trains(layout)
                               ? profile->end(layout, parameters_by_rank(layout, stages)).exchange
                               : 0;
-  prediction.breakdown.emplace_back("data_reduction", reduced - simulation.makespan + exchange);
-  prediction.breakdown.emplace_back("tied_embeddings", agreed - reduced);
-  prediction.breakdown.emplace_back("optimizer", optimizer - exchange);
+  prediction.breakdown.emplace_back("data_reduction",
+                                    times.reduced - simulation.makespan + exchange);
+  prediction.breakdown.emplace_back("tied_embeddings", times.agreed - times.reduced);
+  prediction.breakdown.emplace_back("optimizer", times.optimizer - exchange);
   return prediction;
 }
 

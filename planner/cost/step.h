@@ -1,6 +1,7 @@
 #pragma once
 
 #include <map>
+#include <optional>
 #include <string>
 #include <tuple>
 #include <vector>
@@ -70,6 +71,9 @@ class StepModel {
   double device_memory(const PlacedLayout& layout, int pipeline_rank) const;
   double average_device_memory(const PlacedLayout& layout) const;
 
+  // The predicted step time for a legal schedule, or nothing when it is surely more than `most`.
+  std::optional<double> seconds_within(const PlacedLayout& layout, const std::vector<Stage>& stages,
+                                       const Schedule& schedule, double most);
   // The prediction for a legal schedule, memory included.
   Prediction predict(const PlacedLayout& layout, const std::vector<Stage>& stages,
                      const Schedule& schedule);
@@ -77,6 +81,14 @@ class StepModel {
  private:
   struct PipelinePaths {
     Path neighbours, ends;
+  };
+
+  // From the start of the step.
+  struct StepTimes {
+    double reduced = 0;    // until every stage's gradients are summed
+    double agreed = 0;     // and the two copies of a tied embedding are alike
+    double optimizer = 0;  // what follows
+    double total() const { return agreed + optimizer; }
   };
 
   // Null where the figures of no profile stand behind this layout.
@@ -101,7 +113,9 @@ class StepModel {
                                          const std::vector<Stage>& stages) const;
   double optimizer_seconds(const PlacedLayout& layout, const std::vector<Stage>& stages) const;
   std::vector<double> reductions_end(const PlacedLayout& layout, const std::vector<Stage>& stages,
-                                     const Simulation& simulation);
+                                     const Timing& timing);
+  StepTimes step_times(const PlacedLayout& layout, const std::vector<Stage>& stages,
+                       const Timing& timing);
   double tied_reduction_seconds(const PlacedLayout& layout, const std::vector<Stage>& stages);
   double average_peak(const PlacedLayout& layout) const;   // FLOP/s of a device
   double message_bytes(const PlacedLayout& layout) const;  // of one micro-batch between two stages

@@ -1,6 +1,7 @@
 #include <algorithm>
 #include <array>
 #include <numeric>
+#include <optional>
 
 #include "planner/schedules/generators.h"
 
@@ -32,25 +33,34 @@ struct Placed {
   int index = 0;  // the micro-batch; for weight gradients their position among all of the rank's
 };
 
-// By slot, then rank; slots are counted, since there are few for the many ops.
-std::vector<Placed> in_order(const std::vector<RankSlots>& ranks) {
-  std::vector<size_t> begin;  // by slot: where its ops begin
+int end_of(const std::vector<RankSlots>& ranks) {
+  int end = 0;
   for (const RankSlots& slots : ranks) {
-    for (const std::vector<int>& of_kind : slots) {
-      begin.resize(std::max(begin.size(), at(of_kind.back()) + 2), 0);
-      for (const int slot : of_kind) ++begin[at(slot) + 1];
-    }
+    for (const std::vector<int>& of_kind : slots) end = std::max(end, of_kind.back() + 1);
   }
-  std::partial_sum(begin.begin(), begin.end(), begin.begin());
-  std::vector<Placed> ops(begin.back());
-  for (size_t rank = 0; rank < ranks.size(); ++rank) {
-    for (size_t kind = 0; kind < ranks[rank].size(); ++kind) {
-      int index = 0;
-      for (const int slot : ranks[rank][kind]) {
-        ops[begin[at(slot)]++] = {slot, static_cast<int>(rank), static_cast<int>(kind), index++};
+  return end;
+}
+
+// The ops in the slots [first, end), by slot, then rank; slots are counted, since there are few for
+// the many ops.
+std::vector<Placed> in_order(const std::vector<RankSlots>& ranks, int first, int end) {
+  std::vector<size_t> begin(at(end - first) + 1, 0);  // by slot: where its ops begin
+  const auto for_each_op = [&](auto&& visit) {
+    for (size_t rank = 0; rank < ranks.size(); ++rank) {
+      for (size_t kind = 0; kind < ranks[rank].size(); ++kind) {
+        const std::vector<int>& slots = ranks[rank][kind];
+        auto slot = std::lower_bound(slots.begin(), slots.end(), first);
+        for (; slot != slots.end() && *slot < end; ++slot) {
+          visit(Placed{*slot, static_cast<int>(rank), static_cast<int>(kind),
+                       static_cast<int>(slot - slots.begin())});
+        }
       }
     }
-  }
+  };
+  for_each_op([&](const Placed& op) { ++begin[at(op.slot - first) + 1]; });
+  std::partial_sum(begin.begin(), begin.end(), begin.begin());
+  std::vector<Placed> ops(begin.back());
+  for_each_op([&](const Placed& op) { ops[begin[at(op.slot - first)]++] = op; });
   return ops;
 }
 
@@ -163,36 +173,51 @@ int earliest_slot(const std::vector<RankSlots>& ranks, const Placed& op) {
   return last + 1;
 }
 
-// Ops advance into free slots while the pipeline drains (from the first rank's last forward of
-// chunk 0 on) and, once weight gradients are placed, while it fills (until the first rank's first
+// The last forward of chunk 0 that comes first after slot `filled` of rank 0, if any does.
+std::optional<Placed> first_last_forward(const std::vector<RankSlots>& ranks, int filled) {
+  std::optional<Placed> first;
+  for (size_t rank = 0; rank < ranks.size(); ++rank) {
+    const int slot = ranks[rank][kForward0].back();
+    const bool after = slot > filled || (slot == filled && rank > 0);
+    if (after && (!first || slot < first->slot)) {
+      first = Placed{slot, static_cast<int>(rank), kForward0, 0};
+    }
+  }
+  return first;
+}
+
+// Ops advance into free slots while the pipeline drains (after the first rank's last forward of
+// chunk 0) and, once weight gradients are placed, while it fills (until the first rank's first
 // input gradient of chunk 0).
 void reorder(std::vector<RankSlots>& ranks, int micro_batches) {
-  enum class Phase { fill, steady, drain } phase = Phase::fill;
   const bool weights_placed = ranks.front().size() > kWeight;
   std::vector<RankGrid> grids(ranks.begin(), ranks.end());
   int most = 0;
   for (const RankGrid& grid : grids) most = std::max(most, grid.peak());
-  for (const Placed& op : in_order(ranks)) {
-    if (phase == Phase::fill && op.kind == kInput0 && op.rank == 0) phase = Phase::steady;
-    if (phase == Phase::steady) {
-      if (op.kind == kForward0 && op.index == micro_batches - 1) phase = Phase::drain;
-      continue;
-    }
-    if (phase == Phase::fill && !weights_placed) continue;
+  const auto advance = [&](const Placed& op) {
     RankGrid& grid = grids[at(op.rank)];
-    int first = earliest_slot(ranks, op);
-    if (op.kind == kWeight)
-      first = std::max(first, grid.slot_of_input_gradient(op.index, 2 * micro_batches) + 1);
-    int to = first;
+    int to = earliest_slot(ranks, op);
+    if (op.kind == kWeight) {
+      to = std::max(to, grid.slot_of_input_gradient(op.index, 2 * micro_batches) + 1);
+    }
     while (to < op.slot && !grid.advance(op.slot, to, most)) ++to;
     ranks[at(op.rank)][at(op.kind)][at(op.index)] = std::min(to, op.slot);
+  };
+  const int filled = ranks.front()[kInput0].front();
+  if (weights_placed) {
+    for (const Placed& op : in_order(ranks, 0, filled)) advance(op);
+  }
+  const std::optional<Placed> drains = first_last_forward(ranks, filled);
+  if (!drains) return;
+  for (const Placed& op : in_order(ranks, drains->slot, end_of(ranks))) {
+    if (op.slot > drains->slot || op.rank > drains->rank) advance(op);
   }
 }
 
 // The same order with every op as early as its inputs and its rank allow.
 void squeeze(std::vector<RankSlots>& ranks) {
   std::vector<int> next_free(ranks.size(), 0);
-  for (const Placed& op : in_order(ranks)) {
+  for (const Placed& op : in_order(ranks, 0, end_of(ranks))) {
     const int slot = std::max(earliest_slot(ranks, op), next_free[at(op.rank)]);
     ranks[at(op.rank)][at(op.kind)][at(op.index)] = slot;
     next_free[at(op.rank)] = slot + 1;

@@ -23,6 +23,15 @@ void expect_agreement(const Schedule& schedule, const Costs& costs) {
   const auto same = [&](double a, double b) { return std::abs(a - b) <= tolerance; };
   EXPECT_PRED2(same, result.makespan, expected.makespan());
   EXPECT_PRED2(same, makespan_of(schedule, costs), expected.makespan());
+  EXPECT_EQ(timing_of(schedule, costs).last_gradient, result.last_gradient);
+  // Whether a step ends in time is known, on either side of the limit.
+  const auto within = timing_within(schedule, costs, result.makespan);
+  ASSERT_TRUE(within);
+  EXPECT_EQ(within->makespan, result.makespan);
+  EXPECT_EQ(within->last_gradient, result.last_gradient);
+  if (result.makespan > 0) {
+    EXPECT_FALSE(timing_within(schedule, costs, result.makespan * (1 - 1e-6)));
+  }
   double span = 0, least_idle = INFINITY, idle_sum = 0;
   for (size_t r = 0; r < schedule.ranks.size(); ++r) {
     const EventSimulator::Rank& rank = expected.rank(r);
