@@ -106,6 +106,22 @@ std::string axes_table(const Plan& plan, const Cluster& cluster) {
   return text;
 }
 
+// Of a step on one node everything stays inside: then there is nothing to say.
+std::string links_table(const Prediction& prediction) {
+  const bool leaves_a_node =
+      std::any_of(prediction.links.begin(), prediction.links.end(),
+                  [](const LinkTraffic& link) { return link.link == "node"; });
+  if (!leaves_a_node) return "";
+  std::string text =
+      "\nLinks        the busiest of each kind: what leaves it, and for how long of a step\n";
+  for (const LinkTraffic& link : prediction.links) {
+    text += fmt::format("  {:<6} {:>9} {:>9} {:>5.1f} %  {}\n", link.link, size(link.bytes),
+                        duration(link.seconds), 100 * link.seconds / prediction.step_seconds,
+                        link.where);
+  }
+  return text;
+}
+
 std::string placement_table(const Plan& plan) {
   std::string text;
   const int block = plan.layout.tensor * plan.layout.data;
@@ -239,8 +255,9 @@ std::string plan_table(const Plan& plan, const Cluster* cluster, bool colour) {
   text += paragraph("Bottleneck   ", bottleneck(plan));
   text += "\nPlacement    rank = t + tensor * (d + data * p)\n";
   if (cluster != nullptr) text += axes_table(plan, *cluster);
-  return text + placement_table(plan) + stage_table(plan, cluster, colour) +
-         timeline_table(plan, colour) + breakdown_table(plan, colour);
+  return text + placement_table(plan) + links_table(plan.prediction) +
+         stage_table(plan, cluster, colour) + timeline_table(plan, colour) +
+         breakdown_table(plan, colour);
 }
 
 std::string result_table(const PlanResult& result, const Cluster& cluster, bool colour) {

@@ -30,6 +30,13 @@ Json prediction_json(const Prediction& prediction) {
   for (const AxisTraffic& axis : prediction.traffic) {
     traffic[axis.axis] = {{"bytes", axis.bytes}, {"seconds", axis.seconds}};
   }
+  Json links = Json::array();
+  for (const LinkTraffic& link : prediction.links) {
+    links.push_back({{"link", link.link},
+                     {"where", link.where},
+                     {"bytes", link.bytes},
+                     {"seconds", link.seconds}});
+  }
   return {{"step_seconds", prediction.step_seconds},
           {"tokens_per_second", prediction.tokens_per_second},
           {"model_tflops_per_device", prediction.model_tflops_per_device},
@@ -39,6 +46,7 @@ Json prediction_json(const Prediction& prediction) {
           {"memory_bytes_per_pipeline_rank", prediction.memory_bytes_per_pipeline_rank},
           {"peak_seconds_per_pipeline_rank", prediction.peak_seconds_per_pipeline_rank},
           {"traffic", traffic},
+          {"links", links},
           {"breakdown", breakdown}};
 }
 

@@ -60,6 +60,15 @@ Path Links::inside(const Seat& a, const Seat& b) const {
   return path;
 }
 
+double Links::node_bytes_per_s(const NodeGroup& nodes) const {
+  return kNetworkEfficiency * uplink(nodes);
+}
+
+double Links::leaf_bytes_per_s(const NodeGroup& nodes) const {
+  const Fabric& fabric = cluster_.fabric;
+  return fabric.leaf_nodes * node_bytes_per_s(nodes) / std::max(1.0, fabric.oversubscription);
+}
+
 Path Links::between(const Seat& a, const Seat& b, int flows, double leaf_share) const {
   const Node from = node_of(a), to = node_of(b);
   if (from == to) return inside(a, b);

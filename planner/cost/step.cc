@@ -61,7 +61,7 @@ double predicted_work(const Prediction& prediction, const std::vector<Stage>& st
 
 StepModel::StepModel(const Job& job, const Cluster& cluster, const Profile* profile,
                      const Schedule* own)
-    : job_(job), links_(cluster), own_(own) {
+    : job_(job), cluster_(cluster), links_(cluster), own_(own) {
   kinds_.reserve(cluster.groups.size());
   for (size_t g = 0; g < cluster.groups.size(); ++g) {
     kinds_.emplace_back(job, cluster, g, profile);
@@ -340,13 +340,17 @@ std::vector<double> StepModel::reductions_end(const PlacedLayout& layout,
 }
 
 // The two copies of a tied embedding agree on their gradient.
-double StepModel::tied_reduction_seconds(const PlacedLayout& layout,
-                                         const std::vector<Stage>& stages) {
+double StepModel::tied_bytes(const Layout& layout, const std::vector<Stage>& stages) const {
   const bool together = stages.front().pipeline_rank == stages.back().pipeline_rank;
   if (!job_.model.tied_embeddings || together || !trains(layout)) return 0;
-  const double table = static_cast<double>(largest_share(job_.model, layout.tensor).vocab) *
-                       job_.model.hidden * gradient_bytes();
-  return all_reduce_seconds(2, table, pipeline_paths(layout).ends);
+  return static_cast<double>(largest_share(job_.model, layout.tensor).vocab) * job_.model.hidden *
+         gradient_bytes();
+}
+
+double StepModel::tied_reduction_seconds(const PlacedLayout& layout,
+                                         const std::vector<Stage>& stages) {
+  const double table = tied_bytes(layout, stages);
+  return table > 0 ? all_reduce_seconds(2, table, pipeline_paths(layout).ends) : 0;
 }
 
 std::vector<double> StepModel::activation_bytes(const PlacedLayout& layout,
@@ -548,7 +552,9 @@ Prediction StepModel::predict(const PlacedLayout& layout, const std::vector<Stag
     prediction.memory_bytes_per_pipeline_rank.push_back(rank.total());
   }
   prediction.peak_seconds_per_pipeline_rank = peak_times(simulation);
-  prediction.traffic = traffic(layout, stages);
+  const RankSends sends = this->sends(layout, stages);
+  prediction.traffic = traffic(layout, stages, sends);
+  prediction.links = busiest_links(cluster_, layout, sends);
   add_stages(seconds, layout, stages, prediction);
   add_breakdown(layout, stages, simulation.makespan, prediction);
   const MeasuredStep* profile = measured(layout);

@@ -7,6 +7,7 @@
 #include <vector>
 
 #include "planner/cost/communication.h"
+#include "planner/cost/link_traffic.h"
 #include "planner/cost/memory.h"
 #include "planner/cost/node_kind.h"
 #include "planner/layer_cut.h"
@@ -116,10 +117,19 @@ class StepModel {
                                      const Timing& timing);
   StepTimes step_times(const PlacedLayout& layout, const std::vector<Stage>& stages,
                        const Timing& timing);
+  double tied_bytes(const Layout& layout, const std::vector<Stage>& stages) const;
   double tied_reduction_seconds(const PlacedLayout& layout, const std::vector<Stage>& stages);
   double average_peak(const PlacedLayout& layout) const;   // FLOP/s of a device
   double message_bytes(const PlacedLayout& layout) const;  // of one micro-batch between two stages
-  std::vector<AxisTraffic> traffic(const PlacedLayout& layout, const std::vector<Stage>& stages);
+  // All-reduces among tensor ranks, or pairs of a reduce-scatter and an all-gather.
+  struct TensorCalls {
+    std::vector<double> count;  // by pipeline rank, in a step
+    double bytes = 0;           // that each reduces
+  };
+  TensorCalls tensor_calls(const PlacedLayout& layout, const std::vector<Stage>& stages);
+  RankSends sends(const PlacedLayout& layout, const std::vector<Stage>& stages);
+  std::vector<AxisTraffic> traffic(const PlacedLayout& layout, const std::vector<Stage>& stages,
+                                   const RankSends& sends);
   std::vector<double> activation_bytes(const PlacedLayout& layout,
                                        const std::vector<Stage>& stages) const;
   Costs shared_costs(const PlacedLayout& layout, const std::vector<Stage>& stages,
@@ -130,6 +140,7 @@ class StepModel {
                      Prediction& prediction);
 
   const Job& job_;
+  const Cluster& cluster_;
   Links links_;
   const Schedule* own_;
   std::vector<NodeKind> kinds_;                                              // by node group

@@ -16,55 +16,82 @@ AxisTraffic largest(const char* axis, const std::vector<double>& bytes,
   return {axis, *most, seconds[static_cast<size_t>(most - bytes.begin())]};
 }
 
+std::vector<double> scaled(std::vector<double> numbers, double factor) {
+  for (double& number : numbers) number *= factor;
+  return numbers;
+}
+
 }  // namespace
 
-std::vector<AxisTraffic> StepModel::traffic(const PlacedLayout& layout,
-                                            const std::vector<Stage>& stages) {
-  const auto ranks = static_cast<size_t>(layout.pipeline);
+StepModel::TensorCalls StepModel::tensor_calls(const PlacedLayout& layout,
+                                               const std::vector<Stage>& stages) {
+  const bool trains = layout.schedule != "forward-only";
+  const double directions = trains ? (layout.recompute == Recompute::full ? 3 : 2) : 1;
+  TensorCalls calls;
+  calls.bytes = static_cast<double>(layout.micro_batch) * job_.model.sequence * job_.model.hidden *
+                work_shape(job_, layout).element_bytes();
+  calls.count.assign(static_cast<size_t>(layout.pipeline), 0);
+  if (layout.tensor == 1) return calls;
+  for (const Stage& stage : stages) {
+    calls.count[static_cast<size_t>(stage.pipeline_rank)] +=
+        layout.micro_batches * (2 * directions * stage.layers + (stage.embedding ? 1 : 0) +
+                                (stage.head && trains ? 1 : 0));
+  }
+  return calls;
+}
+
+RankSends StepModel::sends(const PlacedLayout& layout, const std::vector<Stage>& stages) {
   const bool trains = layout.schedule != "forward-only";
   const double weight = job_.training.dtype == Dtype::fp32 ? 4 : 2;
   const double gradient =
       layout.optimizer_sharding > 0 ? (gradient_bytes() + weight) / 2 : gradient_bytes();
-  const double hidden = static_cast<double>(layout.micro_batch) * job_.model.sequence *
-                        job_.model.hidden * work_shape(job_, layout).element_bytes();
-  const double directions = trains ? (layout.recompute == Recompute::full ? 3 : 2) : 1;
+  const TensorCalls calls = tensor_calls(layout, stages);
+  const double message = layout.micro_batches * message_bytes(layout);
   const std::vector<double> parameters = stage_parameters(job_.model, layout, stages);
-  const std::vector<double> reductions = reduction_seconds(layout, stages);
-
-  std::vector<double> collectives(ranks, 0), messages(ranks, 0), reduced(ranks, 0),
-      reducing(ranks, 0);
+  RankSends sends{scaled(calls.count, ring_bytes(layout.tensor, calls.bytes)),
+                  std::vector<double>(static_cast<size_t>(layout.pipeline), 0),
+                  {},
+                  ring_bytes(2, tied_bytes(layout, stages))};
   for (size_t s = 0; s < stages.size(); ++s) {
-    const auto rank = static_cast<size_t>(stages[s].pipeline_rank);
-    collectives[rank] += 2 * directions * stages[s].layers + (stages[s].embedding ? 1 : 0) +
-                         (stages[s].head && trains ? 1 : 0);
-    reduced[rank] += trains ? ring_bytes(layout.data, gradient * parameters[s]) : 0;
-    reducing[rank] += reductions[s];
-    if (s + 1 == stages.size() || stages[s + 1].pipeline_rank == stages[s].pipeline_rank) continue;
-    messages[rank] += 1;
-    if (trains) messages[static_cast<size_t>(stages[s + 1].pipeline_rank)] += 1;
+    const int rank = stages[s].pipeline_rank;
+    if (trains) {
+      sends.data[static_cast<size_t>(rank)] += ring_bytes(layout.data, gradient * parameters[s]);
+    }
+    if (s + 1 == stages.size() || stages[s + 1].pipeline_rank == rank) continue;
+    const int next = stages[s + 1].pipeline_rank;
+    sends.stages[{rank, next}] += message;
+    if (trains) sends.stages[{next, rank}] += message;
   }
+  return sends;
+}
 
-  const auto scaled = [&](const std::vector<double>& counts, double each) {
-    std::vector<double> result;
-    result.reserve(counts.size());
-    for (const double count : counts) result.push_back(layout.micro_batches * count * each);
-    return result;
-  };
+std::vector<AxisTraffic> StepModel::traffic(const PlacedLayout& layout,
+                                            const std::vector<Stage>& stages,
+                                            const RankSends& sends) {
   std::vector<AxisTraffic> result;
   if (layout.tensor > 1) {
     double once = 0;
     for (const Run& run : layout.placement.runs) {
       once = std::max(once, kinds_[run.group].tensor_seconds(layout));
     }
-    result.push_back(largest("tensor", scaled(collectives, ring_bytes(layout.tensor, hidden)),
-                             scaled(collectives, once)));
+    result.push_back(
+        largest("tensor", sends.tensor, scaled(tensor_calls(layout, stages).count, once)));
   }
-  if (layout.data > 1) result.push_back(largest("data", reduced, reducing));
+  const auto ranks = static_cast<size_t>(layout.pipeline);
+  if (layout.data > 1) {
+    const std::vector<double> reductions = reduction_seconds(layout, stages);
+    std::vector<double> reducing(ranks, 0);
+    for (size_t s = 0; s < stages.size(); ++s) {
+      reducing[static_cast<size_t>(stages[s].pipeline_rank)] += reductions[s];
+    }
+    result.push_back(largest("data", sends.data, reducing));
+  }
   if (layout.pipeline > 1) {
     const double bytes = message_bytes(layout);
-    result.push_back(
-        largest("pipeline", scaled(messages, bytes),
-                scaled(messages, message_seconds(bytes, pipeline_paths(layout).neighbours))));
+    std::vector<double> sent(ranks, 0);
+    for (const auto& [ends, sum] : sends.stages) sent[static_cast<size_t>(ends.first)] += sum;
+    const double each = message_seconds(bytes, pipeline_paths(layout).neighbours);
+    result.push_back(largest("pipeline", sent, scaled(sent, each / bytes)));
   }
   return result;
 }

@@ -49,6 +49,16 @@ struct AxisTraffic {
   bool operator==(const AxisTraffic&) const = default;
 };
 
+// The busiest link of a tier: of a device inside its node, of a node to others, of a leaf to
+// others.
+struct LinkTraffic {
+  std::string link;    // device, node, leaf
+  std::string where;   // "gpu07:4", "gpu07", "gpu00 to gpu07"
+  double bytes = 0;    // that leave it in a step
+  double seconds = 0;  // for which they keep it busy
+  bool operator==(const LinkTraffic&) const = default;
+};
+
 struct Prediction {
   double step_seconds = 0;
   double tokens_per_second = 0;
@@ -60,6 +70,7 @@ struct Prediction {
   // When each pipeline rank first holds that much, from the start of the step.
   std::vector<double> peak_seconds_per_pipeline_rank;
   std::vector<AxisTraffic> traffic;  // of the axes longer than one rank
+  std::vector<LinkTraffic> links;    // of the tiers that messages cross
   std::vector<std::pair<std::string, double>>
       breakdown;                        // seconds of the step by cause, in printing order
   std::vector<StagePrediction> stages;  // by global stage; empty where nothing is known

@@ -46,6 +46,12 @@ std::string prediction_table(const Prediction& prediction) {
     text += fmt::format("  {{axis = {}, bytes = {}, seconds = {}}},\n", toml_string(traffic.axis),
                         toml_number(traffic.bytes), toml_number(traffic.seconds));
   }
+  text += "]\nlinks = [\n";
+  for (const LinkTraffic& link : prediction.links) {
+    text += fmt::format("  {{link = {}, where = {}, bytes = {}, seconds = {}}},\n",
+                        toml_string(link.link), toml_string(link.where), toml_number(link.bytes),
+                        toml_number(link.seconds));
+  }
   text += "]\nbreakdown = [\n";
   for (const auto& [cause, seconds] : prediction.breakdown) {
     text +=
@@ -142,6 +148,12 @@ Prediction read_prediction(TomlTable table) {
     auto axis = part.string("axis");
     prediction.traffic.push_back(
         {std::move(axis), read_finite(part, "bytes"), read_finite(part, "seconds")});
+    part.finish();
+  }
+  for (auto& part : table.tables("links")) {
+    auto link = part.string("link"), where = part.string("where");
+    prediction.links.push_back({std::move(link), std::move(where), read_finite(part, "bytes"),
+                                read_finite(part, "seconds")});
     part.finish();
   }
   for (auto& part : table.tables("breakdown")) {

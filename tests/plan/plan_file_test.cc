@@ -132,13 +132,13 @@ TEST(PlanFile, PartsThatDoNotGoTogetherAreNamed) {
             "p.toml:6:10: stages: found stage 1 with embedding = true and head = true, expected "
             "false and true");
   EXPECT_EQ(wrong("\"1F0,1B0,1F1,1B1\"", "\"1F0,0B0\""),
-            "p.toml:52:1: schedule: found 0B0 in row 2, where stage 0 does not live");
+            "p.toml:55:1: schedule: found 0B0 in row 2, where stage 0 does not live");
   EXPECT_EQ(wrong("\"1F0,1B0,1F1,1B1\"", "\"1F2\""),
-            "p.toml:52:1: schedule: found 1F2 in row 2, expected micro-batches below 2");
+            "p.toml:55:1: schedule: found 1F2 in row 2, expected micro-batches below 2");
   EXPECT_EQ(wrong("  \"1F0,1B0,1F1,1B1\",\n", ""),
-            "p.toml:52:1: schedule: found 1 rows, expected 2, one for each pipeline rank");
+            "p.toml:55:1: schedule: found 1 rows, expected 2, one for each pipeline rank");
   EXPECT_EQ(wrong("1B1", "1Q1"),
-            "p.toml:55:8: schedule.rows: row 2: cell 4: found \"1Q1\", expected stage, one of F B "
+            "p.toml:58:8: schedule.rows: row 2: cell 4: found \"1Q1\", expected stage, one of F B "
             "I W and micro-batch as "
             "in 0F3, a pair as in (0F7;7B3)OVERLAP_F_B, or nothing");
   EXPECT_EQ(wrong("[10485760.0, 9437184.0]", "[1]"),
@@ -150,7 +150,7 @@ TEST(PlanFile, PartsThatDoNotGoTogetherAreNamed) {
   EXPECT_EQ(wrong("mfu = 0.1\n", ""),
             "p.toml:28:1: prediction.mfu: missing, expected a finite number");
   EXPECT_EQ(wrong("steps = 10", "step = 10"),
-            "p.toml:70:1: job.training.steps: missing, expected an integer from 1 to 1073741824");
+            "p.toml:73:1: job.training.steps: missing, expected an integer from 1 to 1073741824");
 }
 
 }  // namespace

@@ -187,6 +187,8 @@ Prediction random_prediction(std::mt19937_64& random, int pipeline, int stages) 
   }
   for (int n = up_to(random, 0, 3); n > 0; --n)
     prediction.traffic.push_back({any_text(random), any_double(random), any_double(random)});
+  prediction.links.push_back(
+      {any_text(random), any_text(random), any_double(random), any_double(random)});
   for (int n = up_to(random, 0, 4); n > 0; --n)
     prediction.breakdown.emplace_back(any_text(random), any_double(random));
   if (coin(random)) {

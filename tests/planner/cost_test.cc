@@ -312,6 +312,38 @@ TEST(Step, TrafficCountsWhatTheBusiestDeviceSends) {
                    8 * (prediction.transfer_seconds + prediction.hop_seconds));
 }
 
+// The same on nodes of two devices, two of them on a leaf, stage 0 on the first leaf: a tensor
+// group fills a node, so a node sends 2 ranks' gradients to the other replica, and 2 ranks' outputs
+// and gradients of the tied embedding, 2500 of its rows each, to the other leaf; a leaf sends what
+// its two nodes send there.
+TEST(Step, TheBusiestLinkOfEachTierIsKnown) {
+  const Job job = gpt2_job(gpt2_model(8, 256, 8, 5000, 128), 32);
+  Cluster cluster = round_cluster(4, 2, 10);
+  cluster.fabric = {.kind = FabricKind::tree, .leaf_nodes = 2, .oversubscription = 4};
+  StepModel model(job, cluster);
+  Layout layout{.tensor = 2, .pipeline = 2, .data = 2};
+  layout.micro_batch = 2;
+  layout.micro_batches = 8;
+  const std::vector<Stage> stages = even_cut(8, loop_placement(2, 1));
+  const Prediction prediction =
+      model.predict(placed_on(layout, 0), stages, one_forward_one_backward_schedule(2, 8));
+  const double outputs = 8.0 * 2 * 128 * 256 * 4;
+  const double gradients = 4 * stage_parameters(job.model, layout, stages)[0];
+  const double tied = 2500 * 256 * 4;
+  const double node = 0.92 * cluster.groups[0].nics * cluster.groups[0].nic_bytes_per_s;
+  ASSERT_EQ(prediction.links.size(), 3U);
+  const LinkTraffic &of_device = prediction.links[0], &of_node = prediction.links[1],
+                    &of_leaf = prediction.links[2];
+  EXPECT_EQ(of_device.link, "device");
+  EXPECT_DOUBLE_EQ(of_device.bytes, prediction.traffic[0].bytes);
+  EXPECT_EQ(of_node.where, cluster.groups[0].hosts[0]);
+  EXPECT_DOUBLE_EQ(of_node.bytes, 2 * (outputs + gradients + tied));
+  EXPECT_DOUBLE_EQ(of_node.seconds, of_node.bytes / node);
+  EXPECT_EQ(of_leaf.where, cluster.groups[0].hosts[0] + " to " + cluster.groups[0].hosts[1]);
+  EXPECT_DOUBLE_EQ(of_leaf.bytes, 4 * (outputs + tied));
+  EXPECT_DOUBLE_EQ(of_leaf.seconds, of_leaf.bytes / (2 * node / 4));
+}
+
 // 1F1B on two ranks: the first is fullest from its second forward, the last from its first.
 TEST(Step, TheMemoryPeakHasATime) {
   const Job job = gpt2_job(gpt2_model(8, 256, 8, 5000, 128), 8);
