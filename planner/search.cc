@@ -326,9 +326,10 @@ class Search {
       auto known = cuts.find(key);
       if (known == cuts.end()) known = cuts.emplace(key, cut_of(candidate.layout)).first;
       const Cut& cut = known->second;
-      const auto memory = own ? model_.memory(candidate.layout, cut.stages, *options_.schedule)
-                              : model_.least_memory(candidate.layout, cut.memory);
-      if (!fits(candidate, memory)) continue;
+      const bool may_fit =
+          own ? fits(candidate, model_.memory(candidate.layout, cut.stages, *options_.schedule))
+              : may_fit_at_least(candidate, cut.memory);
+      if (!may_fit) continue;
       for (const auto& [near, times] : cut.times) {
         candidate.layout.placement.near = near;
         candidate.seconds = std::max(least, model_.cut_bound(candidate.layout, times));
@@ -402,6 +403,25 @@ class Search {
       worst = rank;
     }
     return {worst, most};
+  }
+
+  // Whether what any schedule of this name holds fits. A miss is looked at more closely only where
+  // it may be told.
+  bool may_fit_at_least(const Candidate& candidate, const CutMemory& cut) {
+    const Layout& layout = candidate.layout;
+    const std::vector<int> peaks = least_peak_activations(layout.schedule, layout.pipeline,
+                                                          layout.chunks, layout.micro_batches);
+    double missing = 0;
+    for (size_t rank = 0; rank < peaks.size(); ++rank) {
+      missing = std::max(missing, cut.least_activation[rank] * peaks[rank] - cut.room[rank]);
+    }
+    if (missing <= 0) return true;
+    const bool closest = !miss_ || missing < miss_->missing_bytes();
+    if (closest || options_.keep_rejections) {
+      return fits(candidate, model_.least_memory(candidate.layout, cut));
+    }
+    fastest_miss_ = std::min(fastest_miss_, candidate.seconds);
+    return false;
   }
 
   bool fits(const Candidate& candidate, const std::vector<MemoryParts>& memory) {

@@ -173,21 +173,39 @@ double StepModel::layer_seconds(const Layout& layout, size_t group) {
   return work_of(layout, kinds_[group].seconds(layout, ranks).layer.total());
 }
 
-// However the layers are cut, a rank that is busy for T seconds a micro-batch holds at most (T less
-// its embedding or head) / (time of a layer) of them, and all ranks together hold all.
+// However the layers are cut, a rank that has T seconds for its work holds at most (T less its
+// embedding or head) / (time of a layer in all micro-batches) of them, and all ranks together hold
+// all. Rank r does not have the time in which the first micro-batch passes the stages before its
+// own first, number r: the embedding, and a layer on each but stage 0.
 double StepModel::quick_bound(const PlacedLayout& layout) {
-  double per_second = 0;
-  double embedding = std::numeric_limits<double>::infinity(), head = embedding;
+  constexpr double kNone = std::numeric_limits<double>::infinity();
+  double per_second = 0, embedding = kNone, head = kNone;
+  double first_forward = kNone, layer_forward = kNone;
   for (const Run& run : layout.placement.runs) {
     const ModelSeconds& model = run_seconds(layout, run);
     const double layer = work_of(layout, model.layer.total());
     per_second += run.pipeline_ranks / layer;
     embedding = std::min(embedding, work_of(layout, model.embedding.total()) / layer);
     head = std::min(head, work_of(layout, model.head.total()) / layer);
+    first_forward = std::min(first_forward, model.embedding.total().forward);
+    layer_forward = std::min(layer_forward, model.layer.total().forward);
   }
   const double average = layout.micro_batches * (job_.model.layers + embedding + head) / per_second;
-  const MeasuredStep* profile = measured(layout);
-  return profile == nullptr ? average : std::max(average, profile->average_bound(layout, average));
+  if (const MeasuredStep* profile = measured(layout)) {
+    return std::max(average, profile->average_bound(layout, average));
+  }
+  if (own_ != nullptr) return average;  // its stages may lie anywhere
+  double waits = 0;                     // by rank, in layers of that rank
+  double first = 0;
+  for (const Run& run : layout.placement.runs) {
+    const double ranks = run.pipeline_ranks, last = first + ranks - 1;
+    const double behind_0 = first == 0 ? ranks - 1 : ranks;
+    const double layers = (first + last) / 2 * ranks - behind_0;  // sum of r - 1, where r > 0
+    waits += (behind_0 * first_forward + layers * layer_forward) /
+             work_of(layout, run_seconds(layout, run).layer.total());
+    first += ranks;
+  }
+  return average + waits / per_second;
 }
 
 CutTimes StepModel::cut_times(const PlacedLayout& layout, const std::vector<Stage>& stages) {
@@ -381,6 +399,9 @@ CutMemory StepModel::cut_memory(const PlacedLayout& layout,
                                 const std::vector<Stage>& stages) const {
   CutMemory cut;
   cut.resident = resident_memory(job_, layout, stages, on_cpu(layout));
+  for (size_t rank = 0; rank < cut.resident.size(); ++rank) {
+    cut.room.push_back(device_memory(layout, static_cast<int>(rank)) - cut.resident[rank].total());
+  }
   cut.least_activation.assign(cut.resident.size(), std::numeric_limits<double>::infinity());
   const std::vector<double> bytes = activation_bytes(layout, stages);
   for (size_t s = 0; s < bytes.size(); ++s) {

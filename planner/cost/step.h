@@ -20,6 +20,7 @@ namespace trireme {
 // By pipeline rank, for any schedule on one cut.
 struct CutMemory {
   std::vector<MemoryParts> resident;
+  std::vector<double> room;              // bytes that the device has beyond what is resident
   std::vector<double> least_activation;  // bytes of one, of the stage of the rank that has least
 };
 
