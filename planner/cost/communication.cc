@@ -44,10 +44,10 @@ Node Links::node_of(const Seat& seat) const {
   return Node(node);
 }
 
-bool Links::same_leaf(Node a, Node b) const {
+int Links::leaf_of(Node node) const {
   const Fabric& fabric = cluster_.fabric;
-  return fabric.kind != FabricKind::tree || fabric.leaf_nodes <= 0 ||
-         a.value / fabric.leaf_nodes == b.value / fabric.leaf_nodes;
+  const bool leaves = fabric.kind == FabricKind::tree && fabric.leaf_nodes > 0;
+  return leaves ? node.value / fabric.leaf_nodes : 0;
 }
 
 double Links::crowding(double leaf_share) const {
@@ -75,7 +75,7 @@ Path Links::between(const Seat& a, const Seat& b, int flows, double leaf_share) 
   Path path = cluster_.between(from, to);
   const double node = std::min(uplink(cluster_.groups[a.group]), uplink(cluster_.groups[b.group]));
   path.bytes_per_s = kNetworkEfficiency * std::min(path.bytes_per_s, node / flows);
-  if (!same_leaf(from, to)) path.bytes_per_s /= crowding(leaf_share);
+  if (leaf_of(from) != leaf_of(to)) path.bytes_per_s /= crowding(leaf_share);
   return path;
 }
 
@@ -102,7 +102,7 @@ Path Links::ring_hop(const PlacedLayout& layout, const Run& run, const Seat& fro
                             (std::max(1, cluster_.fabric.leaf_nodes) * nodes.devices);
   Path path = between(from, to, 1, 0);
   path.bytes_per_s = kNetworkEfficiency * uplink(nodes) / streams;
-  if (!same_leaf(node_of(from), node_of(to))) path.bytes_per_s /= crowding(leaf_share);
+  if (leaf_of(node_of(from)) != leaf_of(node_of(to))) path.bytes_per_s /= crowding(leaf_share);
   if (nodes.link_bytes_per_s > 0) {
     path.bytes_per_s =
         std::min(path.bytes_per_s, nodes.link_bytes_per_s * nodes.device.link_efficiency);

@@ -26,13 +26,13 @@ class Links {
   // Between the first and the last pipeline rank: tied embeddings.
   Path ends(const PlacedLayout& layout) const;
   Path inside(const Seat& a, const Seat& b) const;  // of one node
+  Node node_of(const Seat& seat) const;
+  int leaf_of(Node node) const;  // 0 where the fabric has no leaves
   // Out of such a node, and out of a leaf of such nodes.
   double node_bytes_per_s(const NodeGroup& nodes) const;
   double leaf_bytes_per_s(const NodeGroup& nodes) const;
 
  private:
-  Node node_of(const Seat& seat) const;
-  bool same_leaf(Node a, Node b) const;
   // By how much messages to other leaves slow down when this share of a leaf's nodes sends them.
   double crowding(double leaf_share) const;
   // One rank to another while `flows` such messages leave each node.

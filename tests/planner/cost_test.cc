@@ -289,6 +289,13 @@ TEST(Step, BoundsHoldForEverySchedule) {
   }
 }
 
+Layout two_of_each() {
+  Layout layout{.tensor = 2, .pipeline = 2, .data = 2};
+  layout.micro_batch = 2;
+  layout.micro_batches = 8;
+  return layout;
+}
+
 // Two stages of 4 layers, tensor 2, data 2, 8 micro-batches of 2 x 128 tokens of 256 fp32 numbers:
 // an all-reduce of 2 ranks sends as many bytes as it reduces, 262144. A stage has 2 a layer each
 // way, 16, and one of the embedding or the head; a rank sends 8 outputs or 8 gradients.
@@ -296,9 +303,7 @@ TEST(Step, TrafficCountsWhatTheBusiestDeviceSends) {
   const Job job = gpt2_job(gpt2_model(8, 256, 8, 5000, 128), 32);
   const Cluster cluster = round_cluster(4, 4, 10);
   StepModel model(job, cluster);
-  Layout layout{.tensor = 2, .pipeline = 2, .data = 2};
-  layout.micro_batch = 2;
-  layout.micro_batches = 8;
+  const Layout layout = two_of_each();
   const std::vector<Stage> stages = even_cut(8, loop_placement(2, 1));
   const Prediction prediction =
       model.predict(placed_on(layout, 0), stages, one_forward_one_backward_schedule(2, 8));
@@ -321,9 +326,7 @@ TEST(Step, TheBusiestLinkOfEachTierIsKnown) {
   Cluster cluster = round_cluster(4, 2, 10);
   cluster.fabric = {.kind = FabricKind::tree, .leaf_nodes = 2, .oversubscription = 4};
   StepModel model(job, cluster);
-  Layout layout{.tensor = 2, .pipeline = 2, .data = 2};
-  layout.micro_batch = 2;
-  layout.micro_batches = 8;
+  const Layout layout = two_of_each();
   const std::vector<Stage> stages = even_cut(8, loop_placement(2, 1));
   const Prediction prediction =
       model.predict(placed_on(layout, 0), stages, one_forward_one_backward_schedule(2, 8));
