@@ -25,6 +25,10 @@ StageCost times(double factor, const StageCost& cost) {
   return {factor * cost.forward, factor * cost.input, factor * cost.weight};
 }
 
+double work_of(const Layout& layout, const StageCost& cost) {
+  return layout.trains() ? cost.forward + cost.backward() : cost.forward;
+}
+
 StageCost PartSeconds::total() const {
   return plus(compute, communication);
 }

@@ -19,6 +19,9 @@ WorkShape work_shape(const Job& job, const Layout& layout);
 StageCost plus(const StageCost& a, const StageCost& b);
 StageCost times(double factor, const StageCost& cost);
 
+// What of `cost` a step of this layout has: evaluation ends with the forwards.
+double work_of(const Layout& layout, const StageCost& cost);
+
 // Seconds of one micro-batch on the slowest rank of a tensor group.
 struct PartSeconds {
   StageCost compute{0, 0, 0};

@@ -9,19 +9,6 @@
 namespace trireme {
 namespace {
 
-double both_ways(const StageCost& cost) {
-  return cost.forward + cost.backward();
-}
-
-// Evaluation ends with the forwards: no gradients, nothing to reduce or update.
-bool trains(const Layout& layout) {
-  return layout.schedule != "forward-only";
-}
-
-double work_of(const Layout& layout, const StageCost& cost) {
-  return trains(layout) ? both_ways(cost) : cost.forward;
-}
-
 // One part summed over what a stage consists of.
 template <class Pick>
 StageCost stage_cost(const ModelSeconds& model, const Stage& stage, Pick pick) {
@@ -44,6 +31,17 @@ StageCost total_of(const PartSeconds& part) {
 // Weights, and for GPT biases, of both norms, attention and feed-forward.
 int layer_tensors(const Model& model) {
   return model.family == Family::llama ? 9 : 16;
+}
+
+// Where a rank waits until its message has arrived, the op that makes it takes that much longer.
+void block_on_sends(const std::vector<Stage>& stages, Costs& costs) {
+  const double message = costs.transfer + costs.hop;
+  for (size_t s = 1; s < stages.size(); ++s) {
+    if (stages[s - 1].pipeline_rank == stages[s].pipeline_rank) continue;
+    costs.stages[s - 1].forward += message;
+    costs.stages[s].input += message;
+  }
+  costs.transfer = costs.hop = 0;
 }
 
 // What the predicted ops of a pipeline rank take for one micro-batch.
@@ -137,12 +135,12 @@ std::vector<Stage> StepModel::cut(const PlacedLayout& layout) {
 
 Costs StepModel::costs(const PlacedLayout& layout, const std::vector<Stage>& stages) {
   Costs costs;
-  costs.stages.clear();
   std::vector<const ModelSeconds*> of_rank;
   for (const Run& run : layout.placement.runs) {
     of_rank.insert(of_rank.end(), static_cast<size_t>(run.pipeline_ranks),
                    &run_seconds(layout, run));
   }
+  costs.stages.clear();
   for (const Stage& stage : stages) {
     const ModelSeconds& model = *of_rank[static_cast<size_t>(stage.pipeline_rank)];
     costs.stages.push_back(stage_cost(model, stage, total_of));
@@ -161,6 +159,7 @@ void StepModel::add_messages(const PlacedLayout& layout, const std::vector<Stage
   const Path& path = pipeline_paths(layout).neighbours;
   costs.transfer = message_bytes(layout) / path.bytes_per_s;
   costs.hop = path.latency_s;
+  if (!job_.execution.overlap_pipeline) block_on_sends(stages, costs);
 }
 
 double StepModel::message_bytes(const PlacedLayout& layout) const {
@@ -171,83 +170,6 @@ double StepModel::message_bytes(const PlacedLayout& layout) const {
 double StepModel::layer_seconds(const Layout& layout, size_t group) {
   const int ranks = layout.tensor * layout.data;
   return work_of(layout, kinds_[group].seconds(layout, ranks).layer.total());
-}
-
-// However the layers are cut, a rank that has T seconds for its work holds at most (T less its
-// embedding or head) / (time of a layer in all micro-batches) of them, and all ranks together hold
-// all. Rank r does not have the time in which the first micro-batch passes the stages before its
-// own first, number r: the embedding, and a layer on each but stage 0.
-double StepModel::quick_bound(const PlacedLayout& layout) {
-  constexpr double kNone = std::numeric_limits<double>::infinity();
-  double per_second = 0, embedding = kNone, head = kNone;
-  double first_forward = kNone, layer_forward = kNone;
-  for (const Run& run : layout.placement.runs) {
-    const ModelSeconds& model = run_seconds(layout, run);
-    const double layer = work_of(layout, model.layer.total());
-    per_second += run.pipeline_ranks / layer;
-    embedding = std::min(embedding, work_of(layout, model.embedding.total()) / layer);
-    head = std::min(head, work_of(layout, model.head.total()) / layer);
-    first_forward = std::min(first_forward, model.embedding.total().forward);
-    layer_forward = std::min(layer_forward, model.layer.total().forward);
-  }
-  const double average = layout.micro_batches * (job_.model.layers + embedding + head) / per_second;
-  if (const MeasuredStep* profile = measured(layout)) {
-    return std::max(average, profile->average_bound(layout, average));
-  }
-  if (own_ != nullptr) return average;  // its stages may lie anywhere
-  double waits = 0;                     // by rank, in layers of that rank
-  double first = 0;
-  for (const Run& run : layout.placement.runs) {
-    const double ranks = run.pipeline_ranks, last = first + ranks - 1;
-    const double behind_0 = first == 0 ? ranks - 1 : ranks;
-    const double layers = (first + last) / 2 * ranks - behind_0;  // sum of r - 1, where r > 0
-    waits += (behind_0 * first_forward + layers * layer_forward) /
-             work_of(layout, run_seconds(layout, run).layer.total());
-    first += ranks;
-  }
-  return average + waits / per_second;
-}
-
-CutTimes StepModel::cut_times(const PlacedLayout& layout, const std::vector<Stage>& stages) {
-  CutTimes times{costs(layout, stages), 0, optimizer_seconds(layout, stages)};
-  times.reduced = least_reduced(layout, stages, times.costs);
-  return times;
-}
-
-void StepModel::move(const PlacedLayout& layout, const std::vector<Stage>& stages,
-                     CutTimes& times) {
-  if (!measured(layout)) add_messages(layout, stages, times.costs);
-  times.reduced = least_reduced(layout, stages, times.costs);
-}
-
-double StepModel::least_reduced(const PlacedLayout& layout, const std::vector<Stage>& stages,
-                                const Costs& costs) {
-  const std::vector<double> reductions = reduction_seconds(layout, stages);
-  // A rank's gradients of its last chunk to finish are there after all its work, and still have to
-  // be reduced.
-  std::vector<double> work(static_cast<size_t>(layout.pipeline), 0);
-  std::vector<double> least(static_cast<size_t>(layout.pipeline), 1e30);
-  for (size_t s = 0; s < stages.size(); ++s) {
-    const auto rank = static_cast<size_t>(stages[s].pipeline_rank);
-    const StageCost& cost = costs.stages[s];
-    work[rank] += layout.micro_batches * work_of(layout, cost);
-    const double hidden = hidden_reduction(stages[s], cost.backward(), reductions[s]);
-    least[rank] = std::min(least[rank], reductions[s] - hidden);
-  }
-  double reduced = 0;
-  for (size_t rank = 0; rank < work.size(); ++rank) {
-    reduced = std::max(reduced, work[rank] + least[rank]);
-  }
-  const MeasuredStep* profile = measured(layout);
-  return profile == nullptr ? reduced : std::max(reduced, profile->work_bound(layout, work));
-}
-
-double StepModel::cut_bound(const PlacedLayout& layout, const CutTimes& times) const {
-  const double pipeline = follows_own(layout)
-                              ? makespan_of(*own_, times.costs)
-                              : schedule_bound(layout.schedule, layout.pipeline, layout.chunks,
-                                               layout.micro_batches, times.costs);
-  return std::max(pipeline, times.reduced) + times.optimizer;
 }
 
 double StepModel::gradient_bytes() const {
@@ -263,7 +185,7 @@ double StepModel::gradient_bytes() const {
 std::vector<double> StepModel::reduction_seconds(const PlacedLayout& layout,
                                                  const std::vector<Stage>& stages) {
   std::vector<double> seconds = stage_parameters(job_.model, layout, stages);
-  if (measured(layout) || !trains(layout) || layout.data == 1) {
+  if (measured(layout) || !layout.trains() || layout.data == 1) {
     return std::vector<double>(seconds.size(), 0);  // a profile has it in the step's end
   }
   const Path path = data_path(layout);
@@ -303,7 +225,7 @@ std::vector<double> StepModel::parameters_by_rank(const PlacedLayout& layout,
 
 double StepModel::optimizer_seconds(const PlacedLayout& layout,
                                     const std::vector<Stage>& stages) const {
-  if (!trains(layout)) return 0;
+  if (!layout.trains()) return 0;
   const std::vector<double> of_rank = parameters_by_rank(layout, stages);
   if (const MeasuredStep* profile = measured(layout)) return profile->end(layout, of_rank).total();
   // The norm reads the gradient and clipping reads and writes it (12 bytes); Adam reads weight,
@@ -360,7 +282,7 @@ std::vector<double> StepModel::reductions_end(const PlacedLayout& layout,
 // The two copies of a tied embedding agree on their gradient.
 double StepModel::tied_bytes(const Layout& layout, const std::vector<Stage>& stages) const {
   const bool together = stages.front().pipeline_rank == stages.back().pipeline_rank;
-  if (!job_.model.tied_embeddings || together || !trains(layout)) return 0;
+  if (!job_.model.tied_embeddings || together || !layout.trains()) return 0;
   return static_cast<double>(largest_share(job_.model, layout.tensor).vocab) * job_.model.hidden *
          gradient_bytes();
 }
@@ -504,7 +426,7 @@ void StepModel::add_breakdown(const PlacedLayout& layout, const std::vector<Stag
     most = busy;
     busiest = static_cast<int>(rank);
     forward = layout.micro_batches * compute.forward;
-    backward = trains(layout) ? layout.micro_batches * compute.backward() : 0;
+    backward = layout.trains() ? layout.micro_batches * compute.backward() : 0;
     tensor = layout.micro_batches * work_of(layout, communication);
   }
   double idle = makespan - layout.micro_batches * most;
@@ -579,7 +501,7 @@ Prediction StepModel::predict(const PlacedLayout& layout, const std::vector<Stag
   add_stages(seconds, layout, stages, prediction);
   add_breakdown(layout, stages, simulation.makespan, prediction);
   const MeasuredStep* profile = measured(layout);
-  const double exchange = profile != nullptr && trains(layout)
+  const double exchange = profile != nullptr && layout.trains()
                               ? profile->end(layout, parameters_by_rank(layout, stages)).exchange
                               : 0;
   prediction.breakdown.emplace_back("data_reduction",

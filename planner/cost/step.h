@@ -97,7 +97,7 @@ class StepModel {
   const MeasuredStep* measured(const PlacedLayout& layout) const;
   const ModelSeconds& run_seconds(const PlacedLayout& layout, const Run& run);
   const ModelSeconds& model_seconds(const PlacedLayout& layout, int pipeline_rank);
-  // Of a message between pipeline ranks, into `costs`.
+  // Of a message between pipeline ranks, into `costs`, which have those of the stages.
   void add_messages(const PlacedLayout& layout, const std::vector<Stage>& stages, Costs& costs);
   bool on_cpu(const PlacedLayout& layout) const;
   bool follows_own(const Layout& layout) const {

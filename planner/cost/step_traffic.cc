@@ -25,8 +25,7 @@ std::vector<double> scaled(std::vector<double> numbers, double factor) {
 
 StepModel::TensorCalls StepModel::tensor_calls(const PlacedLayout& layout,
                                                const std::vector<Stage>& stages) {
-  const bool trains = layout.schedule != "forward-only";
-  const double directions = trains ? (layout.recompute == Recompute::full ? 3 : 2) : 1;
+  const double directions = layout.trains() ? (layout.recompute == Recompute::full ? 3 : 2) : 1;
   TensorCalls calls;
   calls.bytes = static_cast<double>(layout.micro_batch) * job_.model.sequence * job_.model.hidden *
                 work_shape(job_, layout).element_bytes();
@@ -35,13 +34,12 @@ StepModel::TensorCalls StepModel::tensor_calls(const PlacedLayout& layout,
   for (const Stage& stage : stages) {
     calls.count[static_cast<size_t>(stage.pipeline_rank)] +=
         layout.micro_batches * (2 * directions * stage.layers + (stage.embedding ? 1 : 0) +
-                                (stage.head && trains ? 1 : 0));
+                                (stage.head && layout.trains() ? 1 : 0));
   }
   return calls;
 }
 
 RankSends StepModel::sends(const PlacedLayout& layout, const std::vector<Stage>& stages) {
-  const bool trains = layout.schedule != "forward-only";
   const double weight = job_.training.dtype == Dtype::fp32 ? 4 : 2;
   const double gradient =
       layout.optimizer_sharding > 0 ? (gradient_bytes() + weight) / 2 : gradient_bytes();
@@ -54,13 +52,13 @@ RankSends StepModel::sends(const PlacedLayout& layout, const std::vector<Stage>&
                   ring_bytes(2, tied_bytes(layout, stages))};
   for (size_t s = 0; s < stages.size(); ++s) {
     const int rank = stages[s].pipeline_rank;
-    if (trains) {
+    if (layout.trains()) {
       sends.data[static_cast<size_t>(rank)] += ring_bytes(layout.data, gradient * parameters[s]);
     }
     if (s + 1 == stages.size() || stages[s + 1].pipeline_rank == rank) continue;
     const int next = stages[s + 1].pipeline_rank;
     sends.stages[{rank, next}] += message;
-    if (trains) sends.stages[{next, rank}] += message;
+    if (layout.trains()) sends.stages[{next, rank}] += message;
   }
   return sends;
 }

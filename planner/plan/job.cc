@@ -151,6 +151,7 @@ Execution read_execution(TomlTable table) {
   if (table.optional_choice("gradient_dtype", {"fp32", "bf16"}) == "bf16")
     execution.gradient_dtype = Dtype::bf16;
   execution.overlap_gradients = table.boolean_or("overlap_gradients", execution.overlap_gradients);
+  execution.overlap_pipeline = table.boolean_or("overlap_pipeline", execution.overlap_pipeline);
   const auto overlap = table.optional_choice("overlap_tensor", {"none", "backward", "full"});
   if (overlap == "none") execution.overlap_tensor = TensorOverlap::none;
   if (overlap == "full") execution.overlap_tensor = TensorOverlap::full;

@@ -53,6 +53,7 @@ struct Execution {
   bool fused_elementwise = true;
   Dtype gradient_dtype = Dtype::fp32;  // in which gradients are kept and reduced
   bool overlap_gradients = true;       // replicas reduce while the backward still runs
+  bool overlap_pipeline = true;        // a pipeline rank computes on while its messages leave
   // Collectives of tensor ranks hidden behind matrix products. backward: behind the weight
   // gradient (Korthikanti et al. 2022, section 6.1); full: products and collectives in pieces.
   TensorOverlap overlap_tensor = TensorOverlap::backward;

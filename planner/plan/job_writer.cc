@@ -68,6 +68,7 @@ std::string execution_table(const Execution& execution, std::string_view prefix)
   text += fmt::format("gradient_dtype = \"{}\"\n",
                       execution.gradient_dtype == Dtype::bf16 ? "bf16" : "fp32");
   text += fmt::format("overlap_gradients = {}\n", execution.overlap_gradients);
+  text += fmt::format("overlap_pipeline = {}\n", execution.overlap_pipeline);
   text += fmt::format("overlap_tensor = \"{}\"\n", overlap);
   text += fmt::format("sharding_ranks = {}\nsharding_buckets = {}\n", execution.sharding_ranks,
                       execution.sharding_buckets);

@@ -30,6 +30,8 @@ struct Layout {
 
   int ranks() const { return tensor * pipeline * data; }
   int stages() const { return pipeline * chunks; }
+  // Evaluation ends with the forwards: no gradients, nothing to reduce or update.
+  bool trains() const { return schedule != "forward-only"; }
   bool operator==(const Layout&) const = default;
 };
 

@@ -163,6 +163,7 @@ std::pair<Job, Cluster> random_space(std::mt19937& random) {
                      pick({1, 6, 8, 16}), pick({0, 1}) == 0 ? Dtype::fp32 : Dtype::bf16);
   if (pick({0, 0, 1}) == 1) job.execution.attention = Attention::unfused;
   if (pick({0, 0, 1}) == 1) job.execution.overlap_gradients = false;
+  if (pick({0, 0, 1}) == 1) job.execution.overlap_pipeline = false;
   if (pick({0, 0, 1}) == 1) job.model.tied_embeddings = false;
   Cluster cluster = round_cluster(pick({1, 2, 3}), pick({1, 2, 4}), pick({2, 3, 4, 20, 80}));
   cluster.fabric.latency_s = pick({0, 0, 1}) * 1e-3;
