@@ -173,7 +173,7 @@ class Enumeration {
   std::vector<Recompute> recomputes() const {
     if (pins_.recompute) return {*pins_.recompute};
     if (cpu_) return {Recompute::none};
-    if (job_.execution.attention == Attention::fused) return {Recompute::none, Recompute::full};
+    if (job_.execution.attention != Attention::unfused) return {Recompute::none, Recompute::full};
     return {Recompute::none, Recompute::selective, Recompute::full};
   }
 

@@ -11,6 +11,7 @@
 #include <queue>
 #include <tuple>
 
+#include "planner/assumptions.h"
 #include "planner/candidates.h"
 #include "planner/checker.h"
 #include "planner/cost/step.h"
@@ -109,7 +110,8 @@ std::string reason_of(const Miss& miss) {
 class Search {
  public:
   Search(const Job& job, const Cluster& cluster, const PlanOptions& options)
-      : job_(options.schedule ? pinned_to(job, *options.schedule) : job),
+      : assumed_(assumptions(job, cluster)),
+        job_(with_assumptions(options.schedule ? pinned_to(job, *options.schedule) : job, cluster)),
         cluster_(cluster),
         options_(options),
         model_(job_, cluster, options.profile.get(), options.schedule.get()),
@@ -342,7 +344,7 @@ class Search {
   // Whether the average rank misses more bytes than the closest miss so far: then these degrees
   // neither fit nor are worth naming, and need no schedule to know it.
   bool hopeless(const Candidate& candidate) {
-    if (!miss_) return false;
+    if (!miss_ || options_.any_memory) return false;
     const double resident = model_.average_resident(candidate.layout);
     const double there = model_.average_device_memory(candidate.layout);
     if (resident - there <= miss_->missing_bytes()) return false;
@@ -378,7 +380,8 @@ class Search {
     bool first = true;
     for (const std::optional<int>& group : groups_of(layout)) {
       const auto schedule = built(layout, group);
-      if (!first && worst_miss(layout, model_.memory(layout, stages, *schedule)).second > 0) {
+      if (!first && !options_.any_memory &&
+          worst_miss(layout, model_.memory(layout, stages, *schedule)).second > 0) {
         break;  // longer groups hold more
       }
       first = false;
@@ -415,7 +418,7 @@ class Search {
     for (size_t rank = 0; rank < peaks.size(); ++rank) {
       missing = std::max(missing, cut.least_activation[rank] * peaks[rank] - cut.room[rank]);
     }
-    if (missing <= 0) return true;
+    if (missing <= 0 || options_.any_memory) return true;
     const bool closest = !miss_ || missing < miss_->missing_bytes();
     if (closest || options_.keep_rejections) {
       return fits(candidate, model_.least_memory(candidate.layout, cut));
@@ -426,7 +429,7 @@ class Search {
 
   bool fits(const Candidate& candidate, const std::vector<MemoryParts>& memory) {
     const auto [rank, missing] = worst_miss(candidate.layout, memory);
-    if (missing <= 0) return true;
+    if (missing <= 0 || options_.any_memory) return true;
     Miss miss{candidate.layout.degrees(), static_cast<int>(rank), memory[rank],
               model_.device_memory(candidate.layout, static_cast<int>(rank))};
     fastest_miss_ = std::min(fastest_miss_, candidate.seconds);
@@ -476,6 +479,7 @@ class Search {
 
   void add_notes(const PlacedLayout& layout) {
     if (options_.profile) result_.notes.push_back(model_.basis(layout));
+    if (!assumed_.empty()) result_.notes.push_back(assumed_);
     int there = 0;
     std::vector<bool> used(cluster_.groups.size(), false);
     for (const Run& run : layout.placement.runs) {
@@ -504,6 +508,7 @@ class Search {
     }
   }
 
+  const std::string assumed_;
   const Job job_;
   const Cluster& cluster_;
   const PlanOptions& options_;

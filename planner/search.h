@@ -18,6 +18,7 @@ namespace trireme {
 // What the caller wants to hear besides the plan.
 struct PlanOptions {
   int top = 5;                   // best layouts to report, the plan's own included
+  bool any_memory = false;       // take layouts that do not fit, too
   bool keep_rejections = false;  // list every layout that was turned down, with its reason
   // Seconds since some moment, for reporting how long the search took; the planner has no clock of
   // its own.

@@ -2,24 +2,27 @@
 
 #include "topology/cluster.h"
 
+// clang-format off
+//
 // Where the figures come from. Peaks are per second, dense: data sheets of Ampere and later print
 // twice as much "with sparsity", halved here. Rates of links are one direction: vendors print both
 // directions added, halved here. GB are 10^9 bytes; several cards hold somewhat more (an "80 GB"
-// card has 80 GiB of chips), which stays as room for the CUDA context.
+// card has 80 GiB of chips), which stays as room for the CUDA context. Years are those in which
+// cards came to market.
 //
 //   V100      NVIDIA V100 data sheet (Jan 2020), column "V100 for NVLink"
 //   T4        NVIDIA T4 data sheet (Mar 2019)
-//   A100      NVIDIA A100 data sheet (Jun 2021); 40 GB: NVIDIA A100 architecture whitepaper, table
-//   4 H100      NVIDIA H100 architecture whitepaper v1.04, table 2 (SXM5) H200      NVIDIA H200
-//   data sheet: the compute of H100 SXM, 141 GB at 4.8 TB/s GH200     NVIDIA GH200 Grace Hopper
-//   data sheet, 96 GB HBM3; host: NVLink-C2C, 900 GB/s both ways B200      NVIDIA HGX B200
-//   specification, an eighth of the board L40S      NVIDIA L40S data sheet RTX 3090  NVIDIA GA102
-//   architecture whitepaper, appendix A: rates with fp32 accumulation;
+//   A100      NVIDIA A100 data sheet (Jun 2021); 40 GB: NVIDIA A100 architecture whitepaper, table 4
+//   H100      NVIDIA H100 architecture whitepaper v1.04, table 2 (SXM5)
+//   H200      NVIDIA H200 data sheet: the compute of H100 SXM, 141 GB at 4.8 TB/s
+//   GH200     NVIDIA GH200 Grace Hopper data sheet, 96 GB HBM3; host: NVLink-C2C, 900 GB/s both ways
+//   B200      NVIDIA HGX B200 specification, an eighth of the board
+//   L40S      NVIDIA L40S data sheet
+//   RTX 3090  NVIDIA GA102 architecture whitepaper, appendix A: rates with fp32 accumulation;
 //             NVLink: four links of 14.0625 GB/s each way
 //   RTX 4090  NVIDIA Ada architecture whitepaper, appendix A: rates with fp32 accumulation
-//   PCIe      x16: 16 (gen 3), 32 (gen 4), 64 (gen 5) GB/s each way, as the same data sheets count
-//   it cpu       one slot is one core of a server of these years, nominal: 3 GHz with two 8-wide
-//   fused
+//   PCIe      x16: 16 (gen 3), 32 (gen 4), 64 (gen 5) GB/s each way, as the same data sheets count it
+//   cpu       one slot is one core of a server of these years, nominal: 3 GHz with two 8-wide fused
 //             multiply-adds per cycle is 96 GFLOP/s, a share of its memory, and loopback TCP as the
 //             link. Machines differ; measure yours.
 //
@@ -36,10 +39,11 @@
 //           figure 5) on A100, FlashAttention-3 (Shah et al. 2024, figure 5) on Hopper; B200 as
 //           Hopper; others as A100 at the generation's tensor cores without asynchronous copies
 //   mem     streaming kernels: 85 to 92 % of the data sheet in STREAM-like runs over gigabytes;
-//   0.80
-//           (0.85 on small memories) allows for kernels of few megabytes
+//           0.80 (0.85 on small memories) allows for kernels of few megabytes
 //   coll    bus bandwidth of a large all-reduce over the link rate: nccl-tests report 230 to 235
 //           GB/s of 300 in a DGX A100, 360 to 370 of 450 in a DGX H100
+//
+// clang-format on
 
 namespace trireme {
 namespace {
@@ -50,6 +54,7 @@ constexpr double kTera = 1e12;
 // In the units of the data sheets: GB, GB/s and TFLOP/s.
 struct Row {
   const char* name;
+  int year;
   double memory, memory_rate;
   double fp32, tf32, bf16, fp16;
   double link, pcie;
@@ -59,20 +64,20 @@ struct Row {
 
 // clang-format off
 constexpr Row kRows[] = {
-    // name               memory  rate  fp32   tf32    bf16    fp16   link   pcie   sm matmul attn   mem  coll
-    {"V100-SXM2-16GB",      16,    900, 15.7,     0,      0,    125,  150,    16,  80, 0.75, 0.25, 0.85, 0.80},
-    {"V100-SXM2-32GB",      32,    900, 15.7,     0,      0,    125,  150,    16,  80, 0.75, 0.25, 0.85, 0.80},
-    {"T4",                  16,    320,  8.1,     0,      0,     65,    0,    16,  40, 0.45, 0.25, 0.80, 0.80},
-    {"A100-SXM4-40GB",      40,   1555, 19.5,   156,    312,    312,  300,    32,  108, 0.78, 0.50, 0.80, 0.77},
-    {"A100-SXM4-80GB",      80,   2039, 19.5,   156,    312,    312,  300,    32,  108, 0.78, 0.50, 0.80, 0.77},
-    {"H100-SXM-80GB",       80,   3350, 66.9, 494.7,  989.4,  989.4,  450,    64,  132, 0.67, 0.52, 0.80, 0.80},
-    {"H200-SXM-141GB",     141,   4800, 66.9, 494.7,  989.4,  989.4,  450,    64,  132, 0.67, 0.52, 0.80, 0.80},
-    {"GH200-96GB",          96,   4000, 66.9, 494.7,  989.4,  989.4,  450,   450,  132, 0.67, 0.52, 0.80, 0.80},
-    {"B200-SXM-192GB",     192,   8000,   75,  1125,   2250,   2250,  900,    64,  148, 0.58, 0.45, 0.80, 0.80},
-    {"L40S",                48,    864, 91.6,   183,    362,    362,    0,    32,  142, 0.65, 0.40, 0.85, 0.80},
-    {"RTX-3090",            24,    936, 35.6,  35.6,     71,     71, 56.25,   32,  82, 0.80, 0.50, 0.80, 0.77},
-    {"RTX-4090",            24,   1008, 82.6,  82.6,  165.2,  165.2,    0,    32,  128, 0.80, 0.50, 0.85, 0.80},
-    {"cpu",                  4,     10,  0.1,     0,      0,      0,  1.5,     0,  0, 0.80, 0.80, 1.00, 1.00},
+    // name              year mem.  rate   fp32   tf32   bf16   fp16   link pcie   sm matm. attn  mem  coll
+    {"V100-SXM2-16GB",   2017,  16,   900,  15.7,     0,      0,    125,   150,   16,  80, 0.75, 0.25, 0.85, 0.80},
+    {"V100-SXM2-32GB",   2017,  32,   900,  15.7,     0,      0,    125,   150,   16,  80, 0.75, 0.25, 0.85, 0.80},
+    {"T4",               2018,  16,   320,   8.1,     0,      0,     65,     0,   16,  40, 0.45, 0.25, 0.80, 0.80},
+    {"A100-SXM4-40GB",   2020,  40,  1555,  19.5,   156,    312,    312,   300,   32, 108, 0.78, 0.50, 0.80, 0.77},
+    {"A100-SXM4-80GB",   2020,  80,  2039,  19.5,   156,    312,    312,   300,   32, 108, 0.78, 0.50, 0.80, 0.77},
+    {"H100-SXM-80GB",    2022,  80,  3350,  66.9, 494.7,  989.4,  989.4,   450,   64, 132, 0.67, 0.52, 0.80, 0.80},
+    {"H200-SXM-141GB",   2023, 141,  4800,  66.9, 494.7,  989.4,  989.4,   450,   64, 132, 0.67, 0.52, 0.80, 0.80},
+    {"GH200-96GB",       2023,  96,  4000,  66.9, 494.7,  989.4,  989.4,   450,  450, 132, 0.67, 0.52, 0.80, 0.80},
+    {"B200-SXM-192GB",   2024, 192,  8000,    75,  1125,   2250,   2250,   900,   64, 148, 0.58, 0.45, 0.80, 0.80},
+    {"L40S",             2023,  48,   864,  91.6,   183,    362,    362,     0,   32, 142, 0.65, 0.40, 0.85, 0.80},
+    {"RTX-3090",         2020,  24,   936,  35.6,  35.6,     71,     71, 56.25,   32,  82, 0.80, 0.50, 0.80, 0.77},
+    {"RTX-4090",         2022,  24,  1008,  82.6,  82.6,  165.2,  165.2,     0,   32, 128, 0.80, 0.50, 0.85, 0.80},
+    {"cpu",                 0,   4,    10,   0.1,     0,      0,      0,   1.5,    0,   0, 0.80, 0.80, 1.00, 1.00},
 };
 // clang-format on
 
@@ -81,6 +86,7 @@ std::vector<Device> make_catalogue() {
   for (const auto& row : kRows) {
     Device device;
     device.name = row.name;
+    device.year = row.year;
     device.memory_bytes = row.memory * kGiga;
     device.memory_bytes_per_s = row.memory_rate * kGiga;
     device.fp32_flops = row.fp32 * kTera;

@@ -8,30 +8,53 @@
 #include "launcher/commands/common.h"
 #include "launcher/commands/report.h"
 #include "launcher/commands/terminal.h"
+#include "topology/base/error.h"
 
 namespace trireme {
 
+namespace {
+
+struct EstimateCommand {
+  PlanningInput input;
+  bool json = false;
+};
+
+// A layout that does not fit is predicted all the same, as on devices with memory enough; then the
+// command ends like a plan that does not exist.
+int estimate(const EstimateCommand& command) {
+  const Job job = load_job(command.input.job, command.input.pins);
+  const Cluster cluster = load_cluster(command.input.cluster);
+  PlanOptions options = planning_options(command.input, job, 1, false);
+  auto answer = try_plan(job, cluster, options);
+  std::string misfit;
+  if (const auto* none = std::get_if<NoPlan>(&answer)) {
+    misfit = none->reason;
+    if (!none->closest) throw Error(ErrorKind::no_layout, misfit);
+    options.any_memory = true;
+    answer = find_plan(job, cluster, options);
+  }
+  auto& result = std::get<PlanResult>(answer);
+  if (!misfit.empty()) result.notes.push_back("does not fit: " + misfit);
+  fmt::print("{}", command.json ? result_json(result, cluster).dump(2) + "\n"
+                                : result_table(result, cluster, stdout_takes_colour()));
+  if (!misfit.empty()) throw Error(ErrorKind::no_layout, misfit);
+  return 0;
+}
+
+}  // namespace
+
 void add_estimate_command(CLI::App& app, int& exit_status) {
-  struct EstimateCommand {
-    PlanningInput input;
-    bool json = false;
-  };
   const auto command = std::make_shared<EstimateCommand>();
   CLI::App* sub = app.add_subcommand(
       "estimate", "predict one layout; what is not pinned takes its fastest value");
   add_planning_options(*sub, command->input);
   sub->add_flag("--json", command->json, "print JSON");
   sub->footer(
-      "Example: trireme estimate job.toml --cluster cluster.toml --pin tensor=8 --pin pipeline=4");
-  sub->callback([command, &exit_status] {
-    const Job job = load_job(command->input.job, command->input.pins);
-    const Cluster cluster = load_cluster(command->input.cluster);
-    const PlanResult result =
-        find_plan(job, cluster, planning_options(command->input, job, 1, false));
-    fmt::print("{}", command->json ? result_json(result, cluster).dump(2) + "\n"
-                                   : result_table(result, cluster, stdout_takes_colour()));
-    exit_status = 0;
-  });
+      "Example: trireme estimate job.toml --cluster cluster.toml --pin tensor=8 --pin pipeline=4\n"
+      "A layout that does not fit is predicted, too, as on devices with memory enough; the exit "
+      "code "
+      "is then 3.");
+  sub->callback([command, &exit_status] { exit_status = estimate(*command); });
 }
 
 }  // namespace trireme

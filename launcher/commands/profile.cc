@@ -118,7 +118,7 @@ class Profiler {
     Profile profile;
     profile.model = job_.model;
     profile.dtype = job_.training.dtype;
-    profile.reduction = job_.training.reduction;
+    profile.reduction = job_.training.reduction_on(true);
     profile.cores = nodes.cores > 0 ? nodes.cores : nodes.devices;
     std::vector<RunSample> samples;
     for (const ProfileRun& run : series.ops) {

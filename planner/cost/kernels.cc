@@ -155,8 +155,7 @@ PartKernels layer_kernels(const Model& model, const WorkShape& shape) {
 
   if (shape.recompute == Recompute::full) {
     append(part.input, std::vector<Kernel>(part.forward));
-  } else if (shape.recompute == Recompute::selective &&
-             shape.execution.attention == Attention::unfused) {
+  } else if (shape.recompute == Recompute::selective) {
     append(part.input, attention.forward);
   }
   return part;

@@ -82,24 +82,25 @@ double recompute_bytes(const Model& model, const WorkShape& shape, bool cpu) {
   return shape.recompute == Recompute::full ? layer_activation_bytes(model, shape, cpu) : 0;
 }
 
-int optimizer_shards(const Job& job, const Layout& layout) {
+int optimizer_shards(const Execution& execution, const Layout& layout) {
   if (layout.optimizer_sharding == 0) return 1;
-  const int ranks = job.execution.sharding_ranks;
+  const int ranks = execution.sharding_ranks;
   return ranks == 0 ? layout.data : std::min(ranks, layout.data);
 }
 
-std::vector<MemoryParts> resident_memory(const Job& job, const Layout& layout,
-                                         const std::vector<Stage>& stages, bool cpu) {
+std::vector<MemoryParts> resident_memory(const Job& job, const Execution& execution,
+                                         const Layout& layout, const std::vector<Stage>& stages,
+                                         bool cpu) {
   const bool fp32 = job.training.dtype == Dtype::fp32;
-  const double gradient = fp32 || job.execution.gradient_dtype == Dtype::fp32 ? 4 : 2;
+  const double gradient = fp32 || execution.gradient_dtype == Dtype::fp32 ? 4 : 2;
   const std::vector<double> parameters = stage_parameters(job.model, layout, stages);
+  const int buffers = gradient_buffers(job.training.reduction_on(cpu), layout.micro_batches);
   std::vector<MemoryParts> memory(static_cast<size_t>(layout.pipeline));
   for (size_t s = 0; s < stages.size(); ++s) {
     MemoryParts& rank = memory[static_cast<size_t>(stages[s].pipeline_rank)];
     rank.parameters += parameters[s] * (fp32 ? 4 : 2);
-    rank.gradients +=
-        parameters[s] * gradient * gradient_buffers(job.training.reduction, layout.micro_batches);
-    rank.optimizer += parameters[s] * (fp32 ? 8 : 12) / optimizer_shards(job, layout);
+    rank.gradients += parameters[s] * gradient * buffers;
+    rank.optimizer += parameters[s] * (fp32 ? 8 : 12) / optimizer_shards(execution, layout);
     rank.reserve = cpu ? kCpuReserve : kGpuReserve;
   }
   return memory;

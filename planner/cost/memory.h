@@ -54,11 +54,12 @@ double stage_activation_bytes(const Model& model, const WorkShape& shape, bool c
 double recompute_bytes(const Model& model, const WorkShape& shape, bool cpu);
 
 // Replicas that share one copy of the optimizer's state: 1 without sharding.
-int optimizer_shards(const Job& job, const Layout& layout);
+int optimizer_shards(const Execution& execution, const Layout& layout);
 
 // By pipeline rank, except activations.
-std::vector<MemoryParts> resident_memory(const Job& job, const Layout& layout,
-                                         const std::vector<Stage>& stages, bool cpu);
+std::vector<MemoryParts> resident_memory(const Job& job, const Execution& execution,
+                                         const Layout& layout, const std::vector<Stage>& stages,
+                                         bool cpu);
 
 // By pipeline rank: the most bytes that its program holds at once, given bytes per activation of
 // each global stage.

@@ -12,9 +12,9 @@ StageCost seconds_of(const DeviceSpeed& speed, const PartKernels& kernels) {
 
 }  // namespace
 
-WorkShape work_shape(const Job& job, const Layout& layout) {
+WorkShape work_shape(const Job& job, const Execution& execution, const Layout& layout) {
   return {layout.micro_batch, layout.tensor,      layout.sequence_parallel,
-          layout.recompute,   job.training.dtype, job.execution};
+          layout.recompute,   job.training.dtype, execution};
 }
 
 StageCost plus(const StageCost& a, const StageCost& b) {
@@ -33,8 +33,13 @@ StageCost PartSeconds::total() const {
   return plus(compute, communication);
 }
 
-NodeKind::NodeKind(const Job& job, const Cluster& cluster, size_t group, const Profile* profile)
-    : job_(job), nodes_(cluster.groups[group]), group_(group), links_(cluster) {
+NodeKind::NodeKind(const Job& job, const Execution& execution, const Cluster& cluster, size_t group,
+                   const Profile* profile)
+    : job_(job),
+      execution_(execution),
+      nodes_(cluster.groups[group]),
+      group_(group),
+      links_(cluster) {
   if (profile != nullptr && nodes_.device.is_cpu()) measured_.emplace(*profile, nodes_);
 }
 
@@ -42,7 +47,7 @@ DeviceSpeed NodeKind::speed(int ranks) const {
   const int busy = std::min(nodes_.devices, ranks);
   const bool shared = nodes_.device.is_cpu() && nodes_.cores > 0 && busy > nodes_.cores;
   const double slowdown = shared ? static_cast<double>(busy) / nodes_.cores : 1;
-  return device_speed(nodes_.device, job_.training.dtype, slowdown, job_.execution.issue_us * 1e-6);
+  return device_speed(nodes_.device, job_.training.dtype, slowdown, execution_.issue_us * 1e-6);
 }
 
 // Of two collectives a layer and direction, what no matrix product hides. In the backward the
@@ -51,9 +56,9 @@ DeviceSpeed NodeKind::speed(int ranks) const {
 StageCost NodeKind::exposed_communication(double once, Recompute recompute,
                                           const StageCost& compute) const {
   double forward = 2 * once, backward = 2 * once;
-  if (job_.execution.overlap_tensor == TensorOverlap::backward) {
+  if (execution_.overlap_tensor == TensorOverlap::backward) {
     backward = std::max(0.0, backward - compute.weight);
-  } else if (job_.execution.overlap_tensor == TensorOverlap::full) {
+  } else if (execution_.overlap_tensor == TensorOverlap::full) {
     constexpr double kFirstPiece = 0.25;
     forward = std::max(kFirstPiece * forward, forward - compute.forward);
     backward = std::max(kFirstPiece * backward, backward - compute.input - compute.weight);
@@ -64,7 +69,7 @@ StageCost NodeKind::exposed_communication(double once, Recompute recompute,
 
 double NodeKind::tensor_seconds(const Layout& layout) const {
   const double bytes = static_cast<double>(layout.micro_batch) * job_.model.sequence *
-                       job_.model.hidden * work_shape(job_, layout).element_bytes();
+                       job_.model.hidden * work_shape(job_, execution_, layout).element_bytes();
   return all_reduce_seconds(layout.tensor, bytes, links_.tensor(group_, layout.tensor));
 }
 
@@ -86,7 +91,7 @@ ModelSeconds NodeKind::find_seconds(const Layout& layout, int ranks) const {
     return result;
   }
   const Model& model = job_.model;
-  const WorkShape shape = work_shape(job_, layout);
+  const WorkShape shape = work_shape(job_, execution_, layout);
   const DeviceSpeed device = speed(ranks);
   result.layer.compute = seconds_of(device, layer_kernels(model, shape));
   result.embedding.compute = seconds_of(device, embedding_kernels(model, shape));

@@ -14,7 +14,7 @@
 
 namespace trireme {
 
-WorkShape work_shape(const Job& job, const Layout& layout);
+WorkShape work_shape(const Job& job, const Execution& execution, const Layout& layout);
 
 StageCost plus(const StageCost& a, const StageCost& b);
 StageCost times(double factor, const StageCost& cost);
@@ -35,11 +35,12 @@ struct ModelSeconds {
 
 // What the nodes of one group make of a job's layers. Figures come from the kernel counts and the
 // cluster file; on CPU nodes those of a profile take their place where it has them. Keeps
-// references to job and cluster, which must outlive it; remembers what it computed, so one instance
-// serves one thread.
+// references to job, execution and cluster, which must outlive it; remembers what it computed, so
+// one instance serves one thread.
 class NodeKind {
  public:
-  NodeKind(const Job& job, const Cluster& cluster, size_t group, const Profile* profile);
+  NodeKind(const Job& job, const Execution& execution, const Cluster& cluster, size_t group,
+           const Profile* profile);
 
   const NodeGroup& nodes() const { return nodes_; }
   int device_count() const { return static_cast<int>(nodes_.hosts.size()) * nodes_.devices; }
@@ -58,6 +59,7 @@ class NodeKind {
   StageCost exposed_communication(double once, Recompute recompute, const StageCost& compute) const;
 
   const Job& job_;
+  const Execution& execution_;
   const NodeGroup& nodes_;
   size_t group_;
   Links links_;

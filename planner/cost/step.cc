@@ -4,6 +4,7 @@
 #include <limits>
 #include <numeric>
 
+#include "planner/assumptions.h"
 #include "planner/schedules/schedules.h"
 
 namespace trireme {
@@ -59,10 +60,14 @@ double predicted_work(const Prediction& prediction, const std::vector<Stage>& st
 
 StepModel::StepModel(const Job& job, const Cluster& cluster, const Profile* profile,
                      const Schedule* own)
-    : job_(job), cluster_(cluster), links_(cluster), own_(own) {
+    : job_(job),
+      execution_(execution_of(job, cluster)),
+      cluster_(cluster),
+      links_(cluster),
+      own_(own) {
   kinds_.reserve(cluster.groups.size());
   for (size_t g = 0; g < cluster.groups.size(); ++g) {
-    kinds_.emplace_back(job, cluster, g, profile);
+    kinds_.emplace_back(job, execution_, cluster, g, profile);
   }
 }
 
@@ -159,12 +164,13 @@ void StepModel::add_messages(const PlacedLayout& layout, const std::vector<Stage
   const Path& path = pipeline_paths(layout).neighbours;
   costs.transfer = message_bytes(layout) / path.bytes_per_s;
   costs.hop = path.latency_s;
-  if (!job_.execution.overlap_pipeline) block_on_sends(stages, costs);
+  if (!execution_.overlap_pipeline) block_on_sends(stages, costs);
 }
 
 double StepModel::message_bytes(const PlacedLayout& layout) const {
   return static_cast<double>(layout.micro_batch) * job_.model.sequence * job_.model.hidden *
-         work_shape(job_, layout).element_bytes() / (layout.sequence_parallel ? layout.tensor : 1);
+         work_shape(job_, execution_, layout).element_bytes() /
+         (layout.sequence_parallel ? layout.tensor : 1);
 }
 
 double StepModel::layer_seconds(const Layout& layout, size_t group) {
@@ -173,8 +179,7 @@ double StepModel::layer_seconds(const Layout& layout, size_t group) {
 }
 
 double StepModel::gradient_bytes() const {
-  const bool fp32 =
-      job_.training.dtype == Dtype::fp32 || job_.execution.gradient_dtype == Dtype::fp32;
+  const bool fp32 = job_.training.dtype == Dtype::fp32 || execution_.gradient_dtype == Dtype::fp32;
   return fp32 ? 4 : 2;
 }
 
@@ -197,7 +202,7 @@ std::vector<double> StepModel::reduction_seconds(const PlacedLayout& layout,
   }
   const double weight = job_.training.dtype == Dtype::fp32 ? 4 : 2;
   PlacedLayout sharing = layout;
-  sharing.data = optimizer_shards(job_, layout);
+  sharing.data = optimizer_shards(execution_, layout);
   const bool all = sharing.data == layout.data;
   const Path among = all ? path : data_path(sharing);
   for (size_t s = 0; s < stages.size(); ++s) {
@@ -206,7 +211,7 @@ std::vector<double> StepModel::reduction_seconds(const PlacedLayout& layout,
         all ? all_reduce_seconds(layout.data, (gradient_bytes() + weight) / 2 * parameters, path)
             : all_reduce_seconds(layout.data, gradient_bytes() * parameters, path) +
                   all_reduce_seconds(sharing.data, weight / 2 * parameters, among);
-    if (job_.execution.sharding_buckets) continue;
+    if (execution_.sharding_buckets) continue;
     const int tensors = stages[s].layers * layer_tensors(job_.model);
     seconds[s] += 2.0 * tensors * (sharing.data - 1) * among.latency_s;
   }
@@ -238,13 +243,13 @@ double StepModel::optimizer_seconds(const PlacedLayout& layout,
         kinds_[run.group].speed(run.pipeline_ranks * layout.tensor * layout.data);
     most = std::max(most, of_rank[static_cast<size_t>(p)] * bytes / speed.bytes_per_s);
   }
-  return most / optimizer_shards(job_, layout);
+  return most / optimizer_shards(execution_, layout);
 }
 
 // What a stage's own last backward hides of its reduction: layers are reduced as their gradients
 // come, so all but the last layer's share can be under way when the backward ends.
 double StepModel::hidden_reduction(const Stage& stage, double backward, double seconds) const {
-  if (!job_.execution.overlap_gradients) return 0;
+  if (!execution_.overlap_gradients) return 0;
   const double layers = std::max(1, stage.layers);
   return std::min(seconds, backward) * (layers - 1) / layers;
 }
@@ -268,7 +273,7 @@ std::vector<double> StepModel::reductions_end(const PlacedLayout& layout,
   for (Queue& queue : queues) {
     std::sort(queue.begin(), queue.end());
     double now = 0;
-    if (job_.execution.overlap_gradients) {
+    if (execution_.overlap_gradients) {
       for (const auto& [ready, seconds] : queue) now = std::max(now, ready) + seconds;
     } else {
       now = queue.back().first;
@@ -298,8 +303,8 @@ std::vector<double> StepModel::activation_bytes(const PlacedLayout& layout,
   std::vector<double> bytes;
   bytes.reserve(stages.size());
   for (const Stage& stage : stages) {
-    bytes.push_back(
-        stage_activation_bytes(job_.model, work_shape(job_, layout), on_cpu(layout), stage));
+    bytes.push_back(stage_activation_bytes(job_.model, work_shape(job_, execution_, layout),
+                                           on_cpu(layout), stage));
   }
   return bytes;
 }
@@ -307,10 +312,12 @@ std::vector<double> StepModel::activation_bytes(const PlacedLayout& layout,
 std::vector<MemoryParts> StepModel::memory(const PlacedLayout& layout,
                                            const std::vector<Stage>& stages,
                                            const Schedule& schedule) const {
-  std::vector<MemoryParts> memory = resident_memory(job_, layout, stages, on_cpu(layout));
+  std::vector<MemoryParts> memory =
+      resident_memory(job_, execution_, layout, stages, on_cpu(layout));
   const std::vector<double> held =
       peak_activation_bytes(schedule, activation_bytes(layout, stages));
-  const double again = recompute_bytes(job_.model, work_shape(job_, layout), on_cpu(layout));
+  const double again =
+      recompute_bytes(job_.model, work_shape(job_, execution_, layout), on_cpu(layout));
   for (size_t rank = 0; rank < memory.size(); ++rank) {
     memory[rank].activations = held[rank] + again;
   }
@@ -320,7 +327,7 @@ std::vector<MemoryParts> StepModel::memory(const PlacedLayout& layout,
 CutMemory StepModel::cut_memory(const PlacedLayout& layout,
                                 const std::vector<Stage>& stages) const {
   CutMemory cut;
-  cut.resident = resident_memory(job_, layout, stages, on_cpu(layout));
+  cut.resident = resident_memory(job_, execution_, layout, stages, on_cpu(layout));
   for (size_t rank = 0; rank < cut.resident.size(); ++rank) {
     cut.room.push_back(device_memory(layout, static_cast<int>(rank)) - cut.resident[rank].total());
   }
@@ -349,7 +356,7 @@ double StepModel::average_resident(const PlacedLayout& layout) const {
   whole.pipeline = 1;
   const std::vector<Stage> stages = {
       {.layers = job_.model.layers, .embedding = true, .head = true}};
-  const MemoryParts all = resident_memory(job_, whole, stages, on_cpu(layout)).front();
+  const MemoryParts all = resident_memory(job_, execution_, whole, stages, on_cpu(layout)).front();
   return (all.parameters + all.gradients + all.optimizer) / layout.pipeline;
 }
 

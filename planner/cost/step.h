@@ -141,6 +141,7 @@ class StepModel {
                      Prediction& prediction);
 
   const Job& job_;
+  const Execution execution_;
   const Cluster& cluster_;
   Links links_;
   const Schedule* own_;

@@ -49,7 +49,7 @@ CutTimes StepModel::cut_times(const PlacedLayout& layout, const std::vector<Stag
 
 void StepModel::move(const PlacedLayout& layout, const std::vector<Stage>& stages,
                      CutTimes& times) {
-  if (!job_.execution.overlap_pipeline) {
+  if (!execution_.overlap_pipeline) {
     times.costs = costs(layout, stages);
   } else if (!measured(layout)) {
     add_messages(layout, stages, times.costs);

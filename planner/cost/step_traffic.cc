@@ -28,7 +28,7 @@ StepModel::TensorCalls StepModel::tensor_calls(const PlacedLayout& layout,
   const double directions = layout.trains() ? (layout.recompute == Recompute::full ? 3 : 2) : 1;
   TensorCalls calls;
   calls.bytes = static_cast<double>(layout.micro_batch) * job_.model.sequence * job_.model.hidden *
-                work_shape(job_, layout).element_bytes();
+                work_shape(job_, execution_, layout).element_bytes();
   calls.count.assign(static_cast<size_t>(layout.pipeline), 0);
   if (layout.tensor == 1) return calls;
   for (const Stage& stage : stages) {

@@ -106,6 +106,20 @@ Model read_model(TomlTable& table, const Job& job, const std::string& directory)
   return model;
 }
 
+// Values of enumerations that a file may leave to the planner.
+template <class Value>
+std::optional<Value> read_choice(TomlTable& table, std::string_view key,
+                                 const std::vector<std::pair<std::string, Value>>& values) {
+  std::vector<std::string> names;
+  for (const auto& [name, value] : values) names.push_back(name);
+  names.emplace_back("auto");
+  const auto found = table.optional_choice(key, names);
+  for (const auto& [name, value] : values) {
+    if (found == name) return value;
+  }
+  return std::nullopt;
+}
+
 Training read_training(TomlTable table) {
   Training training;
   training.global_batch = read_int(table, "global_batch", 1, limits::kBatch);
@@ -121,8 +135,8 @@ Training read_training(TomlTable table) {
   training.beta2 = table.number_or("beta2", training.beta2, 0, 1);
   training.epsilon = table.number_or("epsilon", training.epsilon, 1e-30, 1);
   training.clip_grad = table.number_or("clip_grad", training.clip_grad, 0, 1e9);
-  if (table.optional_choice("reduction", {"ordered", "fast"}) == "fast")
-    training.reduction = Reduction::fast;
+  training.reduction = read_choice<Reduction>(
+      table, "reduction", {{"ordered", Reduction::ordered}, {"fast", Reduction::fast}});
   table.finish();
 
   if (training.warmup_steps > training.steps) {
@@ -141,28 +155,6 @@ Training read_training(TomlTable table) {
   return training;
 }
 
-Execution read_execution(TomlTable table) {
-  Execution execution;
-  if (table.optional_choice("attention", {"fused", "unfused"}) == "unfused")
-    execution.attention = Attention::unfused;
-  execution.dropout = table.boolean_or("dropout", execution.dropout);
-  execution.fused_softmax = table.boolean_or("fused_softmax", execution.fused_softmax);
-  execution.fused_elementwise = table.boolean_or("fused_elementwise", execution.fused_elementwise);
-  if (table.optional_choice("gradient_dtype", {"fp32", "bf16"}) == "bf16")
-    execution.gradient_dtype = Dtype::bf16;
-  execution.overlap_gradients = table.boolean_or("overlap_gradients", execution.overlap_gradients);
-  execution.overlap_pipeline = table.boolean_or("overlap_pipeline", execution.overlap_pipeline);
-  const auto overlap = table.optional_choice("overlap_tensor", {"none", "backward", "full"});
-  if (overlap == "none") execution.overlap_tensor = TensorOverlap::none;
-  if (overlap == "full") execution.overlap_tensor = TensorOverlap::full;
-  execution.sharding_ranks =
-      static_cast<int>(table.integer_or("sharding_ranks", execution.sharding_ranks, 0, 1 << 20));
-  execution.sharding_buckets = table.boolean_or("sharding_buckets", execution.sharding_buckets);
-  execution.issue_us = table.number_or("issue_us", execution.issue_us, 0, 1e6);
-  table.finish();
-  return execution;
-}
-
 // True for "auto", false for a value that is no string; any other string is complained about.
 bool is_auto(TomlTable& table, std::string_view key, const std::string& expected) {
   if (table.type_of(key) != "string") return false;
@@ -179,6 +171,30 @@ std::optional<int> read_pinned_int(TomlTable& table, std::string_view key, int l
 std::optional<bool> read_pinned_bool(TomlTable& table, std::string_view key) {
   if (is_auto(table, key, "true, false")) return std::nullopt;
   return table.optional_boolean(key);
+}
+
+ExecutionPins read_execution(TomlTable table) {
+  ExecutionPins execution;
+  execution.attention = read_choice<Attention>(
+      table, "attention", {{"fused", Attention::fused}, {"unfused", Attention::unfused}});
+  execution.dropout = read_pinned_bool(table, "dropout");
+  execution.fused_softmax = read_pinned_bool(table, "fused_softmax");
+  execution.fused_elementwise = read_pinned_bool(table, "fused_elementwise");
+  execution.gradient_dtype =
+      read_choice<Dtype>(table, "gradient_dtype", {{"fp32", Dtype::fp32}, {"bf16", Dtype::bf16}});
+  execution.overlap_gradients = read_pinned_bool(table, "overlap_gradients");
+  execution.overlap_pipeline = read_pinned_bool(table, "overlap_pipeline");
+  execution.overlap_tensor = read_choice<TensorOverlap>(table, "overlap_tensor",
+                                                        {{"none", TensorOverlap::none},
+                                                         {"backward", TensorOverlap::backward},
+                                                         {"full", TensorOverlap::full}});
+  execution.sharding_ranks = read_pinned_int(table, "sharding_ranks", 0, 1 << 20);
+  execution.sharding_buckets = read_pinned_bool(table, "sharding_buckets");
+  if (!is_auto(table, "issue_us", "a number from 0 to 1e6")) {
+    execution.issue_us = table.optional_number("issue_us", 0, 1e6);
+  }
+  table.finish();
+  return execution;
 }
 
 std::optional<std::string> read_pinned_name(TomlTable& table, std::string_view key,

@@ -34,16 +34,21 @@ struct Training {
   double beta1 = 0.9;
   double beta2 = 0.95;
   double epsilon = 1e-8;
-  double clip_grad = 1.0;  // global norm; 0: no clipping
-  Reduction reduction = Reduction::ordered;
+  double clip_grad = 1.0;                   // global norm; 0: no clipping
+  std::optional<Reduction> reduction = {};  // not said: what suits the device
   bool operator==(const Training&) const = default;
+
+  // CPU ranks are there to be exact, accelerators have no memory to spare.
+  Reduction reduction_on(bool cpu) const {
+    return reduction.value_or(cpu ? Reduction::ordered : Reduction::fast);
+  }
 };
 
 enum class Attention { fused, unfused };  // unfused stores the scores of every head
 enum class TensorOverlap { none, backward, full };
 
 // How the program that trains does its work, as far as it moves the prediction. The defaults are
-// those of current frameworks; the runs of 2021 and 2022 in the literature differ.
+// those of current frameworks.
 struct Execution {
   Attention attention = Attention::fused;
   bool dropout = false;
@@ -64,6 +69,22 @@ struct Execution {
   bool sharding_buckets = true;
   double issue_us = 8;  // host time to issue one kernel
   bool operator==(const Execution&) const = default;
+};
+
+// What the job says of it; the planner assumes the rest (planner/assumptions.h).
+struct ExecutionPins {
+  std::optional<Attention> attention = {};
+  std::optional<bool> dropout = {};
+  std::optional<bool> fused_softmax = {};
+  std::optional<bool> fused_elementwise = {};
+  std::optional<Dtype> gradient_dtype = {};
+  std::optional<bool> overlap_gradients = {};
+  std::optional<bool> overlap_pipeline = {};
+  std::optional<TensorOverlap> overlap_tensor = {};
+  std::optional<int> sharding_ranks = {};
+  std::optional<bool> sharding_buckets = {};
+  std::optional<double> issue_us = {};
+  bool operator==(const ExecutionPins&) const = default;
 };
 
 struct Data {
@@ -94,7 +115,7 @@ struct Job {
   Model model;
   std::string weights;  // directory of safetensors to start from; empty: random from the seed
   Training training;
-  Execution execution;
+  ExecutionPins execution;
   Data data;
   Checkpoint checkpoint;
   Pins pins;

@@ -37,11 +37,58 @@ std::string model_table(const Job& job, std::string_view prefix) {
   return text;
 }
 
+template <class Value>
+std::string pin(const char* key, const std::optional<Value>& value) {
+  return value ? fmt::format("{} = {}\n", key, *value) : fmt::format("{} = \"auto\"\n", key);
+}
+
+const char* name_of(Attention attention) {
+  return attention == Attention::fused ? "fused" : "unfused";
+}
+const char* name_of(Dtype dtype) {
+  return dtype == Dtype::bf16 ? "bf16" : "fp32";
+}
+const char* name_of(Reduction reduction) {
+  return reduction == Reduction::fast ? "fast" : "ordered";
+}
+const char* name_of(TensorOverlap overlap) {
+  switch (overlap) {
+    case TensorOverlap::none:
+      return "none";
+    case TensorOverlap::backward:
+      return "backward";
+    case TensorOverlap::full:
+      break;
+  }
+  return "full";
+}
+
+template <class Value>
+std::string choice(const char* key, const std::optional<Value>& value) {
+  return fmt::format("{} = \"{}\"\n", key, value ? name_of(*value) : "auto");
+}
+
+std::string execution_table(const ExecutionPins& execution, std::string_view prefix) {
+  auto text = fmt::format("\n[{}execution]\n", prefix);
+  text += choice("attention", execution.attention) + pin("dropout", execution.dropout);
+  text += pin("fused_softmax", execution.fused_softmax);
+  text += pin("fused_elementwise", execution.fused_elementwise);
+  text += choice("gradient_dtype", execution.gradient_dtype);
+  text += pin("overlap_gradients", execution.overlap_gradients);
+  text += pin("overlap_pipeline", execution.overlap_pipeline);
+  text += choice("overlap_tensor", execution.overlap_tensor);
+  text += pin("sharding_ranks", execution.sharding_ranks);
+  text += pin("sharding_buckets", execution.sharding_buckets);
+  text += fmt::format("issue_us = {}\n",
+                      execution.issue_us ? toml_number(*execution.issue_us) : "\"auto\"");
+  return text;
+}
+
 std::string training_table(const Training& training, std::string_view prefix) {
   auto text = fmt::format("\n[{}training]\n", prefix);
   text += fmt::format("global_batch = {}\nsteps = {}\nseed = {}\n", training.global_batch,
                       training.steps, training.seed);
-  text += fmt::format("dtype = \"{}\"\n", training.dtype == Dtype::bf16 ? "bf16" : "fp32");
+  text += fmt::format("dtype = \"{}\"\n", name_of(training.dtype));
   text += fmt::format("learning_rate = {}\n", toml_number(training.learning_rate));
   text += fmt::format("min_learning_rate = {}\n", toml_number(training.min_learning_rate));
   text += fmt::format("warmup_steps = {}\n", training.warmup_steps);
@@ -50,35 +97,8 @@ std::string training_table(const Training& training, std::string_view prefix) {
   text += fmt::format("beta2 = {}\n", toml_number(training.beta2));
   text += fmt::format("epsilon = {}\n", toml_number(training.epsilon));
   text += fmt::format("clip_grad = {}\n", toml_number(training.clip_grad));
-  text += fmt::format("reduction = \"{}\"\n",
-                      training.reduction == Reduction::fast ? "fast" : "ordered");
+  text += choice("reduction", training.reduction);
   return text;
-}
-
-std::string execution_table(const Execution& execution, std::string_view prefix) {
-  const auto* overlap = execution.overlap_tensor == TensorOverlap::none       ? "none"
-                        : execution.overlap_tensor == TensorOverlap::backward ? "backward"
-                                                                              : "full";
-  auto text = fmt::format("\n[{}execution]\n", prefix);
-  text += fmt::format("attention = \"{}\"\n",
-                      execution.attention == Attention::fused ? "fused" : "unfused");
-  text += fmt::format("dropout = {}\n", execution.dropout);
-  text += fmt::format("fused_softmax = {}\n", execution.fused_softmax);
-  text += fmt::format("fused_elementwise = {}\n", execution.fused_elementwise);
-  text += fmt::format("gradient_dtype = \"{}\"\n",
-                      execution.gradient_dtype == Dtype::bf16 ? "bf16" : "fp32");
-  text += fmt::format("overlap_gradients = {}\n", execution.overlap_gradients);
-  text += fmt::format("overlap_pipeline = {}\n", execution.overlap_pipeline);
-  text += fmt::format("overlap_tensor = \"{}\"\n", overlap);
-  text += fmt::format("sharding_ranks = {}\nsharding_buckets = {}\n", execution.sharding_ranks,
-                      execution.sharding_buckets);
-  text += fmt::format("issue_us = {}\n", toml_number(execution.issue_us));
-  return text;
-}
-
-template <class Value>
-std::string pin(const char* key, const std::optional<Value>& value) {
-  return value ? fmt::format("{} = {}\n", key, *value) : fmt::format("{} = \"auto\"\n", key);
 }
 
 std::string layout_table(const Pins& pins, std::string_view prefix) {

@@ -68,7 +68,7 @@ void check_profile(const Profile& profile, const Job& job) {
   const auto reduction = [](Reduction r) { return r == Reduction::fast ? "fast" : "ordered"; };
   differs("dtype", std::string(dtype(profile.dtype)), std::string(dtype(job.training.dtype)));
   differs("reduction", std::string(reduction(profile.reduction)),
-          std::string(reduction(job.training.reduction)));
+          std::string(reduction(job.training.reduction_on(true))));
 }
 
 }  // namespace trireme

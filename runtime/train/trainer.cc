@@ -143,7 +143,7 @@ void Trainer::build_stages() {
     auto state = std::make_unique<StageState>(device_, *tensor_group_, setup);
     state->sum = std::make_unique<GradientSum>(
         device_, transport_, state->module.parameters(),
-        GradientSum::Setup{training.reduction, stream ? 1 : layout.micro_batches, at_.data,
+        GradientSum::Setup{training.reduction_on(true), stream ? 1 : layout.micro_batches, at_.data,
                            data_group(layout, rank_), index, kBucketFloats});
     interpreter.stages.push_back(&state->module);
     interpreter.gradients.push_back(state->sum.get());

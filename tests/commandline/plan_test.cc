@@ -96,6 +96,23 @@ TEST_F(PlanCommand, EstimateTakesExactlyThePins) {
   }
 }
 
+// 16 bytes and more for each of 26 billion parameters on one device: it is said what the step would
+// take, what is needed, and that it does not fit.
+TEST_F(PlanCommand, EstimatePredictsWhatDoesNotFitAndSaysSo) {
+  std::string job = read("job.toml");
+  job.replace(job.find("hidden = 512"), 12, "hidden = 32768");
+  write("large.toml", job);
+  const Answer answer = trireme(
+      "estimate large.toml --cluster cluster.toml --json --pin tensor=1 --pin pipeline=1 --pin "
+      "data=8");
+  EXPECT_EQ(answer.status, 3);
+  EXPECT_THAT(answer.err, HasSubstr("no layout fits the memory; closest is tensor=1"));
+  const Json json = answer.json();
+  EXPECT_GT(json["prediction"]["step_seconds"], 0);
+  EXPECT_GT(json["prediction"]["memory_bytes_per_pipeline_rank"][0], 80e9);
+  EXPECT_THAT(json["notes"].dump(), HasSubstr("does not fit"));
+}
+
 TEST_F(PlanCommand, TheLaterPinWins) {
   const Answer answer =
       trireme("estimate job.toml --cluster cluster.toml --json --pin tensor=2 --pin tensor=4");

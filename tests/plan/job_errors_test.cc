@@ -136,7 +136,7 @@ TEST(JobErrors, Training) {
       {"beta2 = 1.5", "j.toml:10:9: training.beta2: found 1.5, expected a number from 0 to 1"},
       {"epsilon = 0", "j.toml:10:11: training.epsilon: found 0, expected a number from 1e-30 to 1"},
       {"reduction = \"ring\"",
-       "j.toml:10:13: training.reduction: found \"ring\", expected one of ordered, fast"},
+       "j.toml:10:13: training.reduction: found \"ring\", expected one of ordered, fast, auto"},
   };
   for (const auto& [line, message] : wrong) {
     EXPECT_EQ(complaint(with_training("global_batch = 8\nsteps = 10\n" + line + "\n")), message);

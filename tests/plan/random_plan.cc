@@ -76,8 +76,8 @@ Training random_training(std::mt19937_64& random, int global_batch) {
   return training;
 }
 
-Execution random_execution(std::mt19937_64& random) {
-  Execution execution;
+ExecutionPins random_execution(std::mt19937_64& random) {
+  ExecutionPins execution;
   execution.attention = coin(random) ? Attention::fused : Attention::unfused;
   execution.dropout = coin(random);
   execution.fused_softmax = coin(random);
@@ -89,6 +89,11 @@ Execution random_execution(std::mt19937_64& random) {
   execution.sharding_ranks = up_to(random, 0, 1000);
   execution.sharding_buckets = coin(random);
   execution.issue_us = between(random, 0, 100);
+  if (coin(random)) execution.attention = std::nullopt;
+  if (coin(random)) execution.dropout = std::nullopt;
+  if (coin(random)) execution.overlap_tensor = std::nullopt;
+  if (coin(random)) execution.sharding_ranks = std::nullopt;
+  if (coin(random)) execution.issue_us = std::nullopt;
   return execution;
 }
 

@@ -187,13 +187,13 @@ TEST(Memory, ResidentBytesPerParameter) {
   layout.data = 2;
   const std::vector<Stage> stages = {{.layers = 4, .embedding = true, .head = true}};
   const double n = static_cast<double>(total_parameters(model));
-  MemoryParts fp32 = resident_memory(job, layout, stages, false)[0];
+  MemoryParts fp32 = resident_memory(job, {}, layout, stages, false)[0];
   EXPECT_DOUBLE_EQ(fp32.parameters + fp32.gradients + fp32.optimizer, 16 * n);
   job.training.dtype = Dtype::bf16;
-  MemoryParts bf16 = resident_memory(job, layout, stages, false)[0];
+  MemoryParts bf16 = resident_memory(job, {}, layout, stages, false)[0];
   EXPECT_DOUBLE_EQ(bf16.parameters + bf16.gradients + bf16.optimizer, 18 * n);
   layout.optimizer_sharding = 1;
-  EXPECT_DOUBLE_EQ(resident_memory(job, layout, stages, false)[0].optimizer, 6 * n);
+  EXPECT_DOUBLE_EQ(resident_memory(job, {}, layout, stages, false)[0].optimizer, 6 * n);
 }
 
 TEST(Memory, PeaksFollowTheProgram) {
@@ -465,7 +465,8 @@ TEST(Step, ThePublishedStepsOfA175BModel) {
   job.execution = {.attention = Attention::unfused,
                    .dropout = true,
                    .gradient_dtype = Dtype::bf16,
-                   .overlap_gradients = false};
+                   .overlap_gradients = false,
+                   .overlap_tensor = TensorOverlap::backward};
   Cluster cluster = round_cluster(8, 8, 80);
   cluster.groups[0].device = *find_device("A100-SXM4-80GB");
   cluster.groups[0].link_bytes_per_s = 300e9;

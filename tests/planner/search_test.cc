@@ -45,7 +45,7 @@ std::vector<Layout> all_layouts(const Job& job, const Cluster& cluster) {
   Layout layout;
   const auto with_options = [&] {
     for (const auto recompute : {Recompute::none, Recompute::selective, Recompute::full}) {
-      if (recompute == Recompute::selective && job.execution.attention == Attention::fused)
+      if (recompute == Recompute::selective && job.execution.attention != Attention::unfused)
         continue;
       for (const bool sequence_parallel : {false, true}) {
         for (const int sharding : {0, 1}) {
