@@ -129,8 +129,8 @@ void RehearsalTrainer::build_stage(int index) {
   state->passes = std::make_unique<EmulatedStage>(device_, setup);
   state->sum = std::make_unique<GradientSum>(
       device_, transport_, state->parameters,
-      GradientSum::Setup{plan_.job.training.reduction_on(true), plan_.layout.micro_batches, at_.data,
-                         data_group(plan_.layout, rank_), index, kBucketFloats});
+      GradientSum::Setup{plan_.job.training.reduction_on(true), plan_.layout.micro_batches,
+                         at_.data, data_group(plan_.layout, rank_), index, kBucketFloats});
   stages_.push_back(std::move(state));
 }
 
