@@ -43,11 +43,7 @@ class Enumeration {
  public:
   Enumeration(const Job& job, const std::vector<const NodeGroup*>& kinds,
               const CandidateSinks& sinks)
-      : job_(job),
-        pins_(job.pins),
-        kinds_(kinds),
-        cpu_(kinds.front()->device.is_cpu()),
-        sinks_(sinks) {
+      : job_(job), pins_(job.pins), kinds_(kinds), sinks_(sinks) {
     for (const NodeGroup* nodes : kinds) {
       devices_ += static_cast<int>(nodes->hosts.size()) * nodes->devices;
       node_devices_ = std::gcd(node_devices_, nodes->devices);
@@ -156,48 +152,37 @@ class Enumeration {
     layout.data = data;
     layout.micro_batch = micro_batch;
     layout.micro_batches = job_.training.global_batch / (data * micro_batch);
-    for (const Recompute recompute : recomputes()) {
-      layout.recompute = recompute;
-      for (const bool sequence_parallel : sequence_choices(tensor)) {
-        layout.sequence_parallel = sequence_parallel;
-        for (const int sharding : sharding_choices(data)) {
-          layout.optimizer_sharding = sharding;
-          sinks_.layout(layout);
-        }
-      }
-    }
-  }
-
-  // The runtime of CPU ranks has none of the three, so on CPU nodes they are taken only as pinned.
-  // Selective recomputation repeats what only unfused attention stores.
-  std::vector<Recompute> recomputes() const {
-    if (pins_.recompute) return {*pins_.recompute};
-    if (cpu_) return {Recompute::none};
-    if (job_.execution.attention != Attention::unfused) return {Recompute::none, Recompute::full};
-    return {Recompute::none, Recompute::selective, Recompute::full};
-  }
-
-  std::vector<bool> sequence_choices(int tensor) const {
-    if (pins_.sequence_parallel) return {*pins_.sequence_parallel};
-    if (cpu_ || tensor == 1) return {false};
-    return {false, true};
-  }
-
-  std::vector<int> sharding_choices(int data) const {
-    if (pins_.optimizer_sharding) return {*pins_.optimizer_sharding};
-    if (cpu_ || data == 1) return {0};
-    return {0, 1};
+    sinks_.layout(layout);
   }
 
   const Job& job_;
   const Pins& pins_;
   const std::vector<const NodeGroup*>& kinds_;
-  bool cpu_;
   const CandidateSinks& sinks_;
   int devices_ = 0;
   int node_devices_ = 0;  // what tensor groups of all kinds divide
   int link_domain_ = std::numeric_limits<int>::max();
 };
+
+// Selective recomputation repeats what only unfused attention stores.
+std::vector<Recompute> recomputes(const Job& job, bool cpu) {
+  if (job.pins.recompute) return {*job.pins.recompute};
+  if (cpu) return {Recompute::none};
+  if (job.execution.attention != Attention::unfused) return {Recompute::none, Recompute::full};
+  return {Recompute::none, Recompute::selective, Recompute::full};
+}
+
+std::vector<bool> sequence_choices(const Job& job, bool cpu, int tensor) {
+  if (job.pins.sequence_parallel) return {*job.pins.sequence_parallel};
+  if (cpu || tensor == 1) return {false};
+  return {false, true};
+}
+
+std::vector<int> sharding_choices(const Job& job, bool cpu, int data) {
+  if (job.pins.optimizer_sharding) return {*job.pins.optimizer_sharding};
+  if (cpu || data == 1) return {0};
+  return {0, 1};
+}
 
 // On one pipeline rank all schedules do the same work in the same time, and 1F1B holds least.
 bool worth_a_look(const Pins& pins, int pipeline, const std::string& schedule) {
@@ -256,6 +241,18 @@ void check_pins(const Job& job) {
 void enumerate_degrees(const Job& job, const std::vector<const NodeGroup*>& kinds,
                        const CandidateSinks& sinks) {
   Enumeration(job, kinds, sinks).run();
+}
+
+std::vector<Options> options_of(const Job& job, bool cpu, const Layout& degrees) {
+  std::vector<Options> result;
+  for (const Recompute recompute : recomputes(job, cpu)) {
+    for (const bool sequence_parallel : sequence_choices(job, cpu, degrees.tensor)) {
+      for (const int sharding : sharding_choices(job, cpu, degrees.data)) {
+        result.push_back({recompute, sequence_parallel, sharding});
+      }
+    }
+  }
+  return result;
 }
 
 std::vector<std::vector<size_t>> group_sequences(const Cluster& cluster) {

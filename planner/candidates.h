@@ -20,11 +20,21 @@ struct CandidateSinks {
 // Throws Error(bad_input) when pins contradict each other or the job.
 void check_pins(const Job& job);
 
-// Calls back for every choice of degrees, micro-batch, recomputation, sequence parallelism and
-// optimizer sharding on nodes of all these kinds together, in a fixed order, the plainest first.
-// Each kind holds whole pipeline ranks. Schedule and chunks of these layouts are open.
+// Calls back for every choice of degrees and micro-batch on nodes of all these kinds together, in a
+// fixed order, the plainest first. Each kind holds whole pipeline ranks. Options, schedule and
+// chunks of these layouts are open.
 void enumerate_degrees(const Job& job, const std::vector<const NodeGroup*>& kinds,
                        const CandidateSinks& sinks);
+
+struct Options {
+  Recompute recompute = Recompute::none;
+  bool sequence_parallel = false;
+  int optimizer_sharding = 0;
+};
+
+// All options of a layout of these degrees, the plainest first. The runtime of CPU ranks has none
+// of them, so on CPU nodes they are as pinned.
+std::vector<Options> options_of(const Job& job, bool cpu, const Layout& degrees);
 
 // The combinations of a cluster's node groups that pipelines may run through, in pipeline order:
 // first each alone, then all sequences of different GPU nodes. Clusters of more than four groups

@@ -3,6 +3,7 @@
 #include <fmt/format.h>
 
 #include <algorithm>
+#include <deque>
 #include <limits>
 #include <map>
 #include <memory>
@@ -14,6 +15,7 @@
 #include "planner/assumptions.h"
 #include "planner/candidates.h"
 #include "planner/checker.h"
+#include "planner/choices.h"
 #include "planner/cost/step.h"
 #include "planner/schedules/schedule_cache.h"
 #include "planner/schedules/schedules.h"
@@ -35,10 +37,13 @@ constexpr size_t kMostGroups = 8;
 // should that become the least, the next one looks twice as far.
 constexpr double kFirstLook = 1.0 / 256;
 
-// How much is known of a candidate: more costs more to find out. `degrees` stands for all ways to
-// spread the pipeline over a sequence of node groups, `spread` for all layouts that complete it
-// with a schedule, chunks and the order of ranks; their seconds bound them all from below.
-enum class Known { degrees, spread, cut_bound, exact };
+constexpr double kNever = std::numeric_limits<double>::infinity();
+
+// How much is known of a candidate: more costs more to find out. `degrees` stands for all options,
+// `options` for all ways to spread the pipeline over a sequence of node groups, `spread` for all
+// layouts that complete it with a schedule, chunks and the order of ranks; their seconds bound them
+// all from below.
+enum class Known { degrees, options, spread, cut_bound, exact };
 
 struct Candidate {
   PlacedLayout layout;
@@ -53,28 +58,9 @@ struct Candidate {
   std::optional<int> group = std::nullopt;
 };
 
-// More than a choice of degrees can have completions.
+// More than a layout can have completions, and than degrees can have options.
 constexpr int64_t kMostCompletions = int64_t{1} << 24;
-
-// The job with what its own schedule leaves no choice in.
-Job pinned_to(Job job, const Schedule& own) {
-  const auto pin = [&](const char* key, std::optional<int>& value, int given) {
-    if (value.value_or(given) != given) {
-      throw Error(ErrorKind::bad_input,
-                  fmt::format("{}={} contradicts {}, which has {}", key, *value, own.name, given));
-    }
-    value = given;
-  };
-  pin("pipeline", job.pins.pipeline, own.pipeline());
-  pin("chunks", job.pins.chunks, own.chunks());
-  job.pins.schedule = std::nullopt;
-  if (job.training.global_batch % own.micro_batches != 0) {
-    throw Error(ErrorKind::bad_input,
-                fmt::format("global_batch = {} is not divisible by the {} micro-batches of {}",
-                            job.training.global_batch, own.micro_batches, own.name));
-  }
-  return job;
-}
+constexpr int64_t kMostOptions = 16;
 
 // What a layout has besides degrees and schedule.
 std::string describe_options(const Layout& layout) {
@@ -115,20 +101,24 @@ class Search {
         cluster_(cluster),
         options_(options),
         model_(job_, cluster, options.profile.get(), options.schedule.get()),
-        own_(options.schedule) {
-    sequences_ = group_sequences(cluster);
-  }
+        own_(options.schedule),
+        sequences_(group_sequences(cluster)),
+        choices_(job_, options.schedule.get(),
+                 [this](const std::string& layout, const std::string& reason) {
+                   reject(layout, reason);
+                 }) {}
 
   std::variant<PlanResult, NoPlan> run() {
     const double begin = options_.clock ? options_.clock() : 0;
     check_pins(job_);
     enumerate();
-    while (!queue_.empty() && static_cast<int>(best_.size()) < std::max(1, options_.top)) {
-      const size_t next = std::get<size_t>(queue_.top());
-      queue_.pop();
-      advance(next);
+    look_at_the_best();
+    if (best_.empty()) {
+      // Of those that were set aside, one may be the closest miss.
+      for (Candidate& candidate : set_aside_) push(std::move(candidate));
+      look_at_the_best();
+      return nothing_fits();
     }
-    if (best_.empty()) return nothing_fits();
     fill_result();
     if (options_.clock) result_.seconds = options_.clock() - begin;
     return std::move(result_);
@@ -140,6 +130,14 @@ class Search {
   void reject(const std::string& layout, const std::string& reason) {
     last_reason_ = layout + ": " + reason;
     if (options_.keep_rejections) result_.rejections.push_back({layout, reason});
+  }
+
+  void look_at_the_best() {
+    while (!queue_.empty() && static_cast<int>(best_.size()) < std::max(1, options_.top)) {
+      const size_t next = std::get<size_t>(queue_.top());
+      queue_.pop();
+      advance(next);
+    }
   }
 
   void enumerate() {
@@ -155,26 +153,77 @@ class Search {
       }
       enumerate_degrees(job_, kinds, sinks);
     }
+    if (options_.keep_rejections) return look_at_all();
     std::vector<Entry> entries;
     entries.reserve(candidates_.size());
-    for (size_t i = 0; i < candidates_.size(); ++i) {
-      const bool look_now = options_.keep_rejections && candidates_[i].known == Known::spread;
-      if (!look_now) entries.push_back(entry(i));
-    }
+    for (size_t i = 0; i < candidates_.size(); ++i) entries.push_back(entry(i));
     queue_ = decltype(queue_)(std::greater<>(), std::move(entries));
-    if (options_.keep_rejections) look_at_all();
   }
 
   void add_degrees(const Layout& layout, size_t sequence) {
-    const size_t count = completions_of(layout).size();
+    const size_t count = choices_.completions(layout).size();
     if (count == 0) return;
-    result_.considered += static_cast<int64_t>(count);
+    const std::vector<Options>& options = choices_.options(layout, on_cpu(sequence));
+    result_.considered += static_cast<int64_t>(count * options.size());
+    // Recomputation only adds to the work that the first bound is made of, and sharding is no part
+    // of it.
+    Candidate candidate{placed_on(layout, sequences_[sequence].front()), sequence,
+                        ++degrees_ * kMostCompletions * kMostOptions, kNever};
+    for (const Options& choice : options) {
+      if (choice.recompute != options.front().recompute ||
+          choice.optimizer_sharding != options.front().optimizer_sharding) {
+        continue;
+      }
+      take(choice, candidate.layout, sequence);
+      candidate.seconds = std::min(candidate.seconds, model_.quick_bound(candidate.layout));
+    }
+    candidates_.push_back(std::move(candidate));
+  }
+
+  bool on_cpu(size_t sequence) const {
+    return cluster_.groups[sequences_[sequence].front()].device.is_cpu();
+  }
+
+  // Gives the layout these options and the spread over its node groups that is fastest with them.
+  void take(const Options& options, PlacedLayout& layout, size_t sequence) {
+    layout.recompute = options.recompute;
+    layout.sequence_parallel = options.sequence_parallel;
+    layout.optimizer_sharding = options.optimizer_sharding;
     const std::vector<size_t>& groups = sequences_[sequence];
-    PlacedLayout placed = placed_on(layout, groups.front());
-    if (groups.size() > 1) placed.placement.runs = fastest_spread(layout, groups);
-    const double bound = model_.quick_bound(placed);
-    candidates_.push_back({std::move(placed), sequence, ++degrees_ * kMostCompletions, bound,
-                           groups.size() > 1 ? Known::degrees : Known::spread});
+    if (groups.size() > 1) layout.placement.runs = fastest_spread(layout, groups);
+  }
+
+  // The candidates that these degrees stand for, one for each choice of options.
+  std::vector<Candidate> with_options(const Candidate& degrees) {
+    std::vector<Candidate> result;
+    Candidate candidate = degrees;
+    candidate.known = sequences_[degrees.sequence].size() > 1 ? Known::options : Known::spread;
+    for (const Options& choice : choices_.options(degrees.layout, on_cpu(degrees.sequence))) {
+      take(choice, candidate.layout, degrees.sequence);
+      candidate.seconds = model_.quick_bound(candidate.layout);
+      result.push_back(candidate);
+      candidate.order += kMostCompletions;
+    }
+    return result;
+  }
+
+  // Puts these in the place of their degrees, as far as they may fit.
+  void open_options(size_t index) {
+    const Candidate degrees = candidates_[index];
+    for (Candidate& candidate : with_options(degrees)) {
+      if (options_.any_memory || lacks_on_average(candidate.layout) <= 0) {
+        push(std::move(candidate));
+      } else {
+        fastest_miss_ = std::min(fastest_miss_, candidate.seconds);
+        set_aside_.push_back(std::move(candidate));
+      }
+    }
+  }
+
+  // Bytes that the average pipeline rank needs beyond its device, whatever the schedule: more than
+  // none, and no cut fits.
+  double lacks_on_average(const PlacedLayout& layout) {
+    return model_.average_resident(layout) - model_.average_device_memory(layout);
   }
 
   // As many pipeline ranks as possible where a layer takes least.
@@ -195,37 +244,20 @@ class Search {
     return runs;
   }
 
-  const std::vector<Completion>& completions_of(const Layout& layout) {
-    const auto key = std::make_pair(layout.pipeline, layout.micro_batches);
-    const auto known = completions_.find(key);
-    if (known != completions_.end()) return known->second;
-    if (options_.schedule) return own_completion(key);
-    const CandidateSinks sinks{
-        {}, [&](const std::string& name, const std::string& reason) { reject(name, reason); }};
-    return completions_
-        .emplace(key, completions(job_, layout.pipeline, layout.micro_batches, sinks))
-        .first->second;
-  }
-
-  const std::vector<Completion>& own_completion(const std::pair<int, int>& key) {
-    const Schedule& own = *options_.schedule;
-    std::vector<Completion>& result = completions_[key];
-    if (key == std::make_pair(own.pipeline(), own.micro_batches)) {
-      result.push_back({own.name, own.chunks()});
-    } else {
-      reject(fmt::format("pipeline={} micro_batches={}", key.first, key.second),
-             fmt::format("{} has {} pipeline ranks and {} micro-batches", own.name, own.pipeline(),
-                         own.micro_batches));
-    }
-    return result;
-  }
-
   // On nodes of one kind every layout's memory is looked at, fast or slow, so that all reasons can
   // be listed.
   void look_at_all() {
     const size_t degrees = candidates_.size();
     for (size_t i = 0; i < degrees; ++i) {
-      if (candidates_[i].known == Known::spread) advance(i);
+      for (Candidate& candidate : with_options(Candidate(candidates_[i]))) {
+        candidates_.push_back(std::move(candidate));
+        const size_t added = candidates_.size() - 1;
+        if (candidates_[added].known == Known::spread) {
+          advance(added);
+        } else {
+          queue_.push(entry(added));
+        }
+      }
     }
   }
 
@@ -236,6 +268,8 @@ class Search {
   void advance(size_t index) {
     switch (candidates_[index].known) {
       case Known::degrees:
+        return open_options(index);
+      case Known::options:
         return spread(index);
       case Known::spread:
         if (!hopeless(candidates_[index])) complete(index);
@@ -277,12 +311,12 @@ class Search {
     queue_.push(entry(candidates_.size() - 1));
   }
 
-  // Puts all ways to spread the pipeline over the node groups in the place of these degrees.
+  // Puts all ways to spread the pipeline over the node groups in the place of these options.
   void spread(size_t index) {
-    const Candidate degrees = candidates_[index];
-    int64_t order = degrees.order;
-    for (auto& runs : spreads(degrees.layout, cluster_, sequences_[degrees.sequence])) {
-      Candidate candidate = degrees;
+    const Candidate options = candidates_[index];
+    int64_t order = options.order;
+    for (auto& runs : spreads(options.layout, cluster_, sequences_[options.sequence])) {
+      Candidate candidate = options;
       candidate.layout.placement.runs = std::move(runs);
       candidate.order = order;
       order += kMostCompletions >> 8;
@@ -320,7 +354,7 @@ class Search {
     const double least = candidate.seconds;
     candidate.known = Known::cut_bound;
     std::map<std::pair<bool, int>, Cut> cuts;  // by V placement and chunks
-    for (const Completion& completion : completions_of(candidate.layout)) {
+    for (const Completion& completion : choices_.completions(candidate.layout)) {
       candidate.layout.schedule = completion.schedule;
       candidate.layout.chunks = completion.chunks;
       const bool own = options_.schedule != nullptr;
@@ -345,16 +379,15 @@ class Search {
   // neither fit nor are worth naming, and need no schedule to know it.
   bool hopeless(const Candidate& candidate) {
     if (!miss_ || options_.any_memory) return false;
-    const double resident = model_.average_resident(candidate.layout);
-    const double there = model_.average_device_memory(candidate.layout);
-    if (resident - there <= miss_->missing_bytes()) return false;
+    if (lacks_on_average(candidate.layout) <= miss_->missing_bytes()) return false;
     fastest_miss_ = std::min(fastest_miss_, candidate.seconds);
     if (options_.keep_rejections) {
       result_.rejections.push_back(
           {describe_degrees(candidate.layout),
            fmt::format("parameters, gradients and optimizer state of the average pipeline rank "
                        "take {:.2f} GB of {:.2f} GB",
-                       resident / 1e9, there / 1e9)});
+                       model_.average_resident(candidate.layout) / 1e9,
+                       model_.average_device_memory(candidate.layout) / 1e9)});
     }
     return true;
   }
@@ -513,12 +546,12 @@ class Search {
   const Cluster& cluster_;
   const PlanOptions& options_;
   StepModel model_;
-  std::vector<std::vector<size_t>> sequences_;  // of node groups
-  std::vector<Candidate> candidates_;
+  const std::shared_ptr<const Schedule> own_;         // PlanOptions::schedule, if given
+  const std::vector<std::vector<size_t>> sequences_;  // of node groups
+  Choices choices_;
+  std::deque<Candidate> candidates_;
+  std::deque<Candidate> set_aside_;  // degrees that cannot fit; of interest where none fits
   int64_t degrees_ = 0;
-  // By pipeline and micro-batches.
-  std::map<std::pair<int, int>, std::vector<Completion>> completions_;
-  const std::shared_ptr<const Schedule> own_;  // PlanOptions::schedule, if given
   ScheduleCache schedules_;
   std::priority_queue<Entry, std::vector<Entry>, std::greater<>> queue_;
   std::vector<size_t> best_;  // exact, fastest first

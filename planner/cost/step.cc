@@ -351,13 +351,21 @@ std::vector<MemoryParts> StepModel::least_memory(const PlacedLayout& layout,
   return memory;
 }
 
-double StepModel::average_resident(const PlacedLayout& layout) const {
-  PlacedLayout whole = layout;
-  whole.pipeline = 1;
-  const std::vector<Stage> stages = {
-      {.layers = job_.model.layers, .embedding = true, .head = true}};
-  const MemoryParts all = resident_memory(job_, execution_, whole, stages, on_cpu(layout)).front();
-  return (all.parameters + all.gradients + all.optimizer) / layout.pipeline;
+double StepModel::average_resident(const PlacedLayout& layout) {
+  const bool cpu = on_cpu(layout);
+  const auto key = std::make_tuple(
+      layout.tensor, optimizer_shards(execution_, layout),
+      gradient_buffers(job_.training.reduction_on(cpu), layout.micro_batches));
+  auto known = residents_.find(key);
+  if (known == residents_.end()) {
+    PlacedLayout whole = layout;
+    whole.pipeline = 1;
+    const std::vector<Stage> stages = {
+        {.layers = job_.model.layers, .embedding = true, .head = true}};
+    const MemoryParts all = resident_memory(job_, execution_, whole, stages, cpu).front();
+    known = residents_.emplace(key, all.parameters + all.gradients + all.optimizer).first;
+  }
+  return known->second / layout.pipeline;
 }
 
 // The costs with what each op takes while others run on the same cores.

@@ -69,7 +69,7 @@ class StepModel {
   std::vector<MemoryParts> least_memory(const PlacedLayout& layout, const CutMemory& cut) const;
   // Parameters, gradients and optimizer state of the average pipeline rank: the fullest has no
   // less.
-  double average_resident(const PlacedLayout& layout) const;
+  double average_resident(const PlacedLayout& layout);
   double device_memory(const PlacedLayout& layout, int pipeline_rank) const;
   double average_device_memory(const PlacedLayout& layout) const;
 
@@ -146,6 +146,7 @@ class StepModel {
   Links links_;
   const Schedule* own_;
   std::vector<NodeKind> kinds_;                                              // by node group
+  std::map<std::tuple<int, int, int>, double> residents_;  // tensor, shards, gradient buffers
   std::map<std::tuple<int, int, Near, std::vector<Run>>, Path> data_paths_;  // tensor, data
   std::map<std::tuple<int, int, bool, Near, std::vector<Run>>, PipelinePaths>
       pipeline_paths_;  // tensor, data, chunks > 1

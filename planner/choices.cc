@@ -1,0 +1,59 @@
+#include "planner/choices.h"
+
+#include <fmt/format.h>
+
+#include "topology/base/error.h"
+
+namespace trireme {
+
+Job pinned_to(Job job, const Schedule& own) {
+  const auto pin = [&](const char* key, std::optional<int>& value, int given) {
+    if (value.value_or(given) != given) {
+      throw Error(ErrorKind::bad_input,
+                  fmt::format("{}={} contradicts {}, which has {}", key, *value, own.name, given));
+    }
+    value = given;
+  };
+  pin("pipeline", job.pins.pipeline, own.pipeline());
+  pin("chunks", job.pins.chunks, own.chunks());
+  job.pins.schedule = std::nullopt;
+  if (job.training.global_batch % own.micro_batches != 0) {
+    throw Error(ErrorKind::bad_input,
+                fmt::format("global_batch = {} is not divisible by the {} micro-batches of {}",
+                            job.training.global_batch, own.micro_batches, own.name));
+  }
+  return job;
+}
+
+Choices::Choices(const Job& job, const Schedule* own, Reject reject)
+    : job_(job), own_(own), reject_(std::move(reject)) {}
+
+const std::vector<Options>& Choices::options(const Layout& degrees, bool cpu) {
+  const auto key = std::make_tuple(cpu, degrees.tensor == 1, degrees.data == 1);
+  const auto known = options_.find(key);
+  if (known != options_.end()) return known->second;
+  return options_.emplace(key, options_of(job_, cpu, degrees)).first->second;
+}
+
+const std::vector<Completion>& Choices::completions(const Layout& degrees) {
+  const auto key = std::make_pair(degrees.pipeline, degrees.micro_batches);
+  const auto known = completions_.find(key);
+  if (known != completions_.end()) return known->second;
+  return completions_.emplace(key, find_completions(degrees.pipeline, degrees.micro_batches))
+      .first->second;
+}
+
+std::vector<Completion> Choices::find_completions(int pipeline, int micro_batches) const {
+  if (own_ == nullptr) {
+    return trireme::completions(job_, pipeline, micro_batches, {{}, reject_});
+  }
+  if (pipeline == own_->pipeline() && micro_batches == own_->micro_batches) {
+    return {{own_->name, own_->chunks()}};
+  }
+  reject_(fmt::format("pipeline={} micro_batches={}", pipeline, micro_batches),
+          fmt::format("{} has {} pipeline ranks and {} micro-batches", own_->name, own_->pipeline(),
+                      own_->micro_batches));
+  return {};
+}
+
+}  // namespace trireme
