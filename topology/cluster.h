@@ -34,6 +34,8 @@ struct Device {
   double attention_efficiency = 0.4;  // of the matrix peak, by fused attention
   double memory_efficiency = 0.85;    // of the memory rate, by streaming kernels
   double link_efficiency = 0.78;      // of the link rate, by collectives
+  double switch_efficiency = 0;       // of the link rate, by an all-reduce that the switch between
+                                      // the devices adds up; 0: it cannot
 
   bool is_cpu() const { return name == "cpu"; }
   bool operator==(const Device&) const = default;
@@ -72,6 +74,7 @@ struct Fabric {
   double spine_latency_s = 0;  // between two nodes of different leaves
   int leaf_nodes = 0;
   double oversubscription = 1;
+  bool switch_reduction = false;  // switches add up all-reduces that pass them (SHARP)
   bool operator==(const Fabric&) const = default;
 };
 
@@ -79,6 +82,7 @@ struct Fabric {
 struct Path {
   double latency_s = 0;
   double bytes_per_s = 0;
+  double reduced_bytes_per_s = 0;  // that a switch on it adds up; 0: none does
 };
 
 struct Cluster {

@@ -82,6 +82,7 @@ Device read_device_table(TomlTable table) {
   read_share("attention_efficiency", device.attention_efficiency);
   read_share("memory_efficiency", device.memory_efficiency);
   read_share("link_efficiency", device.link_efficiency);
+  device.switch_efficiency = table.number_or("switch_efficiency", device.switch_efficiency, 0, 1);
   table.finish();
   return device;
 }
@@ -208,6 +209,7 @@ Fabric read_fabric(TomlTable table) {
     fabric.leaf_nodes = static_cast<int>(table.integer("leaf_nodes", 1, kMostNodes));
     fabric.oversubscription = table.number_or("oversubscription", 1, 1, 1000);
   }
+  fabric.switch_reduction = table.boolean_or("switch_reduction", false);
   for (const auto* key : {"spine_latency_us", "leaf_nodes", "oversubscription"}) {
     if (!tree && table.has(key))
       throw table.error(key, "found in a flat fabric, expected only where kind is \"tree\"");

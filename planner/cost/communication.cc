@@ -13,8 +13,12 @@ constexpr double kNetworkEfficiency = 0.92;
 
 // The path that takes longer for a message of middling size.
 Path slower(const Path& a, const Path& b) {
-  return {std::max(a.latency_s, b.latency_s), std::min(a.bytes_per_s, b.bytes_per_s)};
+  return {std::max(a.latency_s, b.latency_s), std::min(a.bytes_per_s, b.bytes_per_s),
+          std::min(a.reduced_bytes_per_s, b.reduced_bytes_per_s)};
 }
+
+// Before any was looked at.
+constexpr Path kFastest{0, 1e30, 1e30};
 
 // Of a node, all NICs together.
 double uplink(const NodeGroup& nodes) {
@@ -23,13 +27,19 @@ double uplink(const NodeGroup& nodes) {
 
 }  // namespace
 
-double all_reduce_seconds(int n, double bytes, const Path& slowest) {
+double scatter_gather_seconds(int n, double bytes, const Path& slowest) {
   if (n <= 1) return 0;
   const double ring =
       2.0 * (n - 1) * slowest.latency_s + 2.0 * (n - 1) / n * bytes / slowest.bytes_per_s;
   const double tree =
       2.0 * std::ceil(std::log2(n)) * slowest.latency_s + 2 * bytes / slowest.bytes_per_s;
   return std::min(ring, tree);
+}
+
+double all_reduce_seconds(int n, double bytes, const Path& slowest) {
+  const double in_steps = scatter_gather_seconds(n, bytes, slowest);
+  if (n <= 1 || slowest.reduced_bytes_per_s == 0) return in_steps;
+  return std::min(in_steps, 2 * slowest.latency_s + bytes / slowest.reduced_bytes_per_s);
 }
 
 double message_seconds(double bytes, const Path& path) {
@@ -55,8 +65,12 @@ double Links::crowding(double leaf_share) const {
 }
 
 Path Links::inside(const Seat& a, const Seat& b) const {
+  const NodeGroup& nodes = cluster_.groups[a.group];
   Path path = cluster_.inside(node_of(a), a.device, b.device);
-  path.bytes_per_s *= cluster_.groups[a.group].device.link_efficiency;
+  if (nodes.link == NodeLink::nvlink) {
+    path.reduced_bytes_per_s = path.bytes_per_s * nodes.device.switch_efficiency;
+  }
+  path.bytes_per_s *= nodes.device.link_efficiency;
   return path;
 }
 
@@ -80,7 +94,7 @@ Path Links::between(const Seat& a, const Seat& b, int flows, double leaf_share) 
 }
 
 Path Links::tensor(size_t group, int tensor_ranks) const {
-  Path slowest{0, 1e30};
+  Path slowest = kFastest;
   for (int i = 0; i < tensor_ranks && tensor_ranks > 1; ++i) {
     slowest = slower(slowest, inside({group, 0, i}, {group, 0, (i + 1) % tensor_ranks}));
   }
@@ -107,11 +121,12 @@ Path Links::ring_hop(const PlacedLayout& layout, const Run& run, const Seat& fro
     path.bytes_per_s =
         std::min(path.bytes_per_s, nodes.link_bytes_per_s * nodes.device.link_efficiency);
   }
+  if (cluster_.fabric.switch_reduction) path.reduced_bytes_per_s = path.bytes_per_s;
   return path;
 }
 
 Path Links::data(const PlacedLayout& layout) const {
-  Path slowest{0, 1e30};
+  Path slowest = kFastest;
   if (layout.data == 1) return slowest;
   int first = 0;
   for (const Run& run : layout.placement.runs) {
@@ -149,7 +164,7 @@ Links::Senders Links::senders(const PlacedLayout& layout, const Run& run) const 
 // The first and the last rank of a stage see every kind of path that the ranks between them see.
 Path Links::hop(const PlacedLayout& layout, int from, int to) const {
   const Senders senders = this->senders(layout, layout.run_of(from));
-  Path slowest{0, 1e30};
+  Path slowest = kFastest;
   for (const Coordinates within : {Coordinates{}, {layout.tensor - 1, layout.data - 1, 0}}) {
     const Seat a = seat_of(cluster_, layout, {within.tensor, within.data, from});
     const Seat b = seat_of(cluster_, layout, {within.tensor, within.data, to});
@@ -159,7 +174,7 @@ Path Links::hop(const PlacedLayout& layout, int from, int to) const {
 }
 
 Path Links::pipeline(const PlacedLayout& layout) const {
-  Path slowest{0, 1e30};
+  Path slowest = kFastest;
   for (int p = 0; p < layout.pipeline && layout.pipeline > 1; ++p) {
     const int next = (p + 1) % layout.pipeline;
     if (next == 0 && layout.chunks == 1) break;

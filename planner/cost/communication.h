@@ -8,7 +8,11 @@ namespace trireme {
 // The time of one all-reduce among n ranks whose slowest neighbouring path is given, the cheaper of
 //   ring: 2(n-1) latency + 2(n-1)/n bytes/bandwidth        (Patarasuk and Yuan 2009)
 //   tree: 2 log2(n) latency + 2 bytes/bandwidth            (two trees: Sanders et al. 2009)
+//   switch: 2 latency + bytes/rate, where switches add up   (Graham et al. 2016, SHARP)
 double all_reduce_seconds(int n, double bytes, const Path& slowest);
+
+// A reduce-scatter and an all-gather of as much, which are the steps of the ring.
+double scatter_gather_seconds(int n, double bytes, const Path& slowest);
 
 double message_seconds(double bytes, const Path& path);
 

@@ -70,7 +70,9 @@ StageCost NodeKind::exposed_communication(double once, Recompute recompute,
 double NodeKind::tensor_seconds(const Layout& layout) const {
   const double bytes = static_cast<double>(layout.micro_batch) * job_.model.sequence *
                        job_.model.hidden * work_shape(job_, execution_, layout).element_bytes();
-  return all_reduce_seconds(layout.tensor, bytes, links_.tensor(group_, layout.tensor));
+  const Path path = links_.tensor(group_, layout.tensor);
+  return layout.sequence_parallel ? scatter_gather_seconds(layout.tensor, bytes, path)
+                                  : all_reduce_seconds(layout.tensor, bytes, path);
 }
 
 const ModelSeconds& NodeKind::seconds(const Layout& layout, int ranks) {

@@ -207,10 +207,10 @@ std::vector<double> StepModel::reduction_seconds(const PlacedLayout& layout,
   const Path among = all ? path : data_path(sharing);
   for (size_t s = 0; s < stages.size(); ++s) {
     const double parameters = seconds[s];
-    seconds[s] =
-        all ? all_reduce_seconds(layout.data, (gradient_bytes() + weight) / 2 * parameters, path)
-            : all_reduce_seconds(layout.data, gradient_bytes() * parameters, path) +
-                  all_reduce_seconds(sharing.data, weight / 2 * parameters, among);
+    seconds[s] = all ? scatter_gather_seconds(layout.data,
+                                              (gradient_bytes() + weight) / 2 * parameters, path)
+                     : all_reduce_seconds(layout.data, gradient_bytes() * parameters, path) +
+                           scatter_gather_seconds(sharing.data, weight / 2 * parameters, among);
     if (execution_.sharding_buckets) continue;
     const int tensors = stages[s].layers * layer_tensors(job_.model);
     seconds[s] += 2.0 * tensors * (sharing.data - 1) * among.latency_s;
@@ -353,9 +353,9 @@ std::vector<MemoryParts> StepModel::least_memory(const PlacedLayout& layout,
 
 double StepModel::average_resident(const PlacedLayout& layout) {
   const bool cpu = on_cpu(layout);
-  const auto key = std::make_tuple(
-      layout.tensor, optimizer_shards(execution_, layout),
-      gradient_buffers(job_.training.reduction_on(cpu), layout.micro_batches));
+  const auto key =
+      std::make_tuple(layout.tensor, optimizer_shards(execution_, layout),
+                      gradient_buffers(job_.training.reduction_on(cpu), layout.micro_batches));
   auto known = residents_.find(key);
   if (known == residents_.end()) {
     PlacedLayout whole = layout;

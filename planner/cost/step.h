@@ -145,7 +145,7 @@ class StepModel {
   const Cluster& cluster_;
   Links links_;
   const Schedule* own_;
-  std::vector<NodeKind> kinds_;                                              // by node group
+  std::vector<NodeKind> kinds_;                            // by node group
   std::map<std::tuple<int, int, int>, double> residents_;  // tensor, shards, gradient buffers
   std::map<std::tuple<int, int, Near, std::vector<Run>>, Path> data_paths_;  // tensor, data
   std::map<std::tuple<int, int, bool, Near, std::vector<Run>>, PipelinePaths>

@@ -124,6 +124,33 @@ TEST(Communication, GroupsThatLeaveANodeShareItsNics) {
   EXPECT_DOUBLE_EQ(links.data(placed_on(layout, 0)).bytes_per_s, 1e11);  // all in one node
 }
 
+// Eight H100 send 1 GB nearly twice round a ring at 80 % of 450 GB/s: 2 * 7/8 * 1e9 / 360e9 = 4.86
+// ms. Through switches that add it up each sends it once, at 60 %: 1e9 / 270e9 = 3.70 ms. A
+// reduce-scatter and an all-gather are the ring's in either case, and so is everything on A100.
+TEST(Communication, SwitchesThatAddUpSpareTheSecondTurn) {
+  Cluster cluster = round_cluster(2, 8, 80);
+  cluster.groups[0].device = *find_device("H100-SXM-80GB");
+  cluster.groups[0].link_bytes_per_s = 450e9;
+  const Path inside = Links(cluster).tensor(0, 8);
+  EXPECT_NEAR(all_reduce_seconds(8, 1e9, inside), 1e9 / 270e9, 1e-12);
+  EXPECT_NEAR(scatter_gather_seconds(8, 1e9, inside), 2 * 7.0 / 8 * 1e9 / 360e9, 1e-12);
+  cluster.groups[0].device = *find_device("A100-SXM4-80GB");
+  cluster.groups[0].link_bytes_per_s = 300e9;
+  const Path ring = Links(cluster).tensor(0, 8);
+  EXPECT_EQ(all_reduce_seconds(8, 1e9, ring), scatter_gather_seconds(8, 1e9, ring));
+}
+
+// Two nodes with four NICs of 10 GB/s: a ring of two moves its bytes once, a tree of switches, too;
+// of many, the switches spare half.
+TEST(Communication, AFabricAddsUpWhereItIsRunThatWay) {
+  Cluster cluster = round_cluster(16, 1, 80);
+  const PlacedLayout layout = placed_on({.data = 16}, 0);
+  const double ring = all_reduce_seconds(16, 1e9, Links(cluster).data(layout));
+  cluster.fabric.switch_reduction = true;
+  const double switched = all_reduce_seconds(16, 1e9, Links(cluster).data(layout));
+  EXPECT_NEAR(ring / switched, 2 * 15.0 / 16, 1e-9);
+}
+
 // Korthikanti et al. 2022, equation 2: with unfused attention s b h (10 + 24/t + 5 a s / (h t)).
 TEST(Memory, UnfusedAttentionKeepsScores) {
   const Model model = gpt2_model(1, 1024, 16, 50304, 512);

@@ -51,6 +51,7 @@ latency_us = 2
 spine_latency_us = 4
 leaf_nodes = 3
 oversubscription = 1.5
+switch_reduction = true
 )",
                                      "c.toml");
   EXPECT_EQ(cluster.name, "mixed");
@@ -72,6 +73,7 @@ oversubscription = 1.5
   EXPECT_EQ(cluster.groups[1].pcie_switch_devices, 2);
   EXPECT_EQ(cluster.fabric.kind, FabricKind::tree);
   EXPECT_EQ(cluster.fabric.oversubscription, 1.5);
+  EXPECT_TRUE(cluster.fabric.switch_reduction);
 
   EXPECT_EQ(cluster.inside(Node(0), 0, 7).bytes_per_s, 300e9);
   EXPECT_EQ(cluster.inside(Node(4), 0, 3).bytes_per_s, 20e9);
