@@ -42,6 +42,12 @@ void check_runnable(const Job& job) {
   if (job.training.dtype != Dtype::fp32) {
     refuse("training.dtype = \"bf16\": CPU ranks of this version train in fp32 only");
   }
+  if (job.model.family == Family::gpt2 && job.model.kv_heads != job.model.heads) {
+    refuse(fmt::format(
+        "model.kv_heads = {} of {} heads: GPT models with grouped queries can be planned for, but "
+        "this version trains none",
+        job.model.kv_heads, job.model.heads));
+  }
 }
 
 void check_runnable(const Plan& plan) {

@@ -37,10 +37,6 @@ std::optional<ModelFault> find_fault(const Model& model) {
     if (model.head_dim % 2 == 0) return std::nullopt;
     return fault("head_dim", model.head_dim, "an even number, because rotary positions turn pairs");
   }
-  if (model.kv_heads != model.heads) {
-    return fault("kv_heads", model.kv_heads,
-                 fmt::format("{} as heads, because gpt2 does not group queries", model.heads));
-  }
   if (model.head_dim != model.hidden / model.heads) {
     return fault("head_dim", model.head_dim,
                  fmt::format("{} (hidden / heads) for gpt2", model.hidden / model.heads));

@@ -16,7 +16,7 @@ struct Model {
   int layers = 0;
   int hidden = 0;
   int heads = 0;
-  int kv_heads = 0;    // heads for gpt2
+  int kv_heads = 0;    // fewer than heads: grouped queries
   int head_dim = 0;    // hidden / heads unless stated
   int ffn_hidden = 0;  // 4 * hidden for gpt2
   int vocab = 0;

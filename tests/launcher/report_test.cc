@@ -218,6 +218,7 @@ TEST(Preflight, WhatThisVersionCannotRunIsRefusedBeforeItStarts) {
     return refusal(plan);
   };
   EXPECT_THAT(refused([](Plan& p) { p.job.training.dtype = Dtype::bf16; }), HasSubstr("bf16"));
+  EXPECT_THAT(refused([](Plan& p) { p.job.model.kv_heads = 1; }), HasSubstr("grouped queries"));
   EXPECT_THAT(refused([](Plan& p) { p.schedule.micro_batches = 7; }), HasSubstr("micro_batches"));
   EXPECT_THAT(refused([](Plan& p) { p.schedule.ranks = {parse_csv_row("0B0,0F0", "row")}; }),
               HasSubstr("schedule cannot run"));

@@ -78,9 +78,6 @@ TEST(JobErrors, DimensionsThatDoNotGoTogether) {
       "j.toml:5:9: model.heads: found 5, expected a divisor of hidden, which is 64");
   EXPECT_EQ(complaint(model("llama", "kv_heads = 3")),
             "j.toml:7:12: model.kv_heads: found 3, expected a divisor of heads, which is 4");
-  EXPECT_EQ(complaint(model("gpt2", "kv_heads = 2")),
-            "j.toml:7:12: model.kv_heads: found 2, expected 4 as heads, because gpt2 does not "
-            "group queries");
   EXPECT_EQ(complaint(model("llama", "head_dim = 15")),
             "j.toml:7:12: model.head_dim: found 15, expected an even number, because rotary "
             "positions turn pairs");

@@ -75,9 +75,6 @@ TEST(Model, FaultsNameTheFieldAndBothSides) {
   model = good;
   model.kv_heads = 3;
   EXPECT_EQ(fault(model), "kv_heads: found 3, expected a divisor of heads, which is 4");
-  model.kv_heads = 2;
-  EXPECT_EQ(fault(model),
-            "kv_heads: found 2, expected 4 as heads, because gpt2 does not group queries");
   model = good;
   model.head_dim = 8;
   EXPECT_EQ(fault(model), "head_dim: found 8, expected 16 (hidden / heads) for gpt2");
