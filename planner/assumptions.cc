@@ -6,6 +6,8 @@ namespace trireme {
 namespace {
 
 constexpr int kFlashAttention = 2022;
+// Stored scores grow with the square of it; no published run with longer ones stored them.
+constexpr int kLongestStored = 2048;
 
 // A program runs alike on all of a cluster's devices, so the newest decides.
 bool of_before_flash_attention(const Cluster& cluster) {
@@ -19,7 +21,7 @@ Execution usual_execution(const Job& job, const Cluster& cluster) {
   const bool old = of_before_flash_attention(cluster);
   const bool gpt = job.model.family == Family::gpt2;
   if (!old) return usual;
-  if (gpt) usual.attention = Attention::unfused;
+  if (gpt && job.model.sequence <= kLongestStored) usual.attention = Attention::unfused;
   usual.dropout = job.execution.attention.value_or(usual.attention) == Attention::unfused;
   usual.fused_elementwise = gpt;
   usual.gradient_dtype = Dtype::bf16;

@@ -13,8 +13,8 @@ namespace trireme {
 // Where all accelerators are of before 2022, the year of FlashAttention (Dao et al.), those are the
 // eager PyTorch programs of 2020 to 2023: gradients in 16 bits, reduced after the last backward,
 // tensor collectives and sends in the open, 46 us of host time to issue a kernel; GPT models with
-// unfused attention and dropout, Llama models with fused attention and plain element-wise
-// operators. Everywhere else the defaults of Execution hold.
+// unfused attention and dropout where sequences have at most 2048 tokens, Llama models with fused
+// attention and plain element-wise operators. Everywhere else the defaults of Execution hold.
 Execution execution_of(const Job& job, const Cluster& cluster);
 
 // The job with every such choice made, for a plan that says what it rests on.

@@ -34,6 +34,7 @@ struct Device {
   double attention_efficiency = 0.4;  // of the matrix peak, by fused attention
   double memory_efficiency = 0.85;    // of the memory rate, by streaming kernels
   double link_efficiency = 0.78;      // of the link rate, by collectives
+  double speed_spread = 0;            // relative standard deviation of speed among such devices
   double switch_efficiency = 0;       // of the link rate, by an all-reduce that the switch between
                                       // the devices adds up; 0: it cannot
 

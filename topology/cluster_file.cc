@@ -82,6 +82,7 @@ Device read_device_table(TomlTable table) {
   read_share("attention_efficiency", device.attention_efficiency);
   read_share("memory_efficiency", device.memory_efficiency);
   read_share("link_efficiency", device.link_efficiency);
+  device.speed_spread = table.number_or("speed_spread", device.speed_spread, 0, 1);
   device.switch_efficiency = table.number_or("switch_efficiency", device.switch_efficiency, 0, 1);
   table.finish();
   return device;

@@ -1,6 +1,7 @@
 #include "planner/cost/step.h"
 
 #include <algorithm>
+#include <cmath>
 #include <limits>
 #include <numeric>
 
@@ -90,6 +91,16 @@ const ModelSeconds& StepModel::run_seconds(const PlacedLayout& layout, const Run
   return kinds_[run.group].seconds(layout, run.pipeline_ranks * layout.tensor * layout.data);
 }
 
+// How much longer the slowest of a layout's devices takes than the slowest of a node, which is what
+// sustained figures are of. Of n normal variates the largest is expected sqrt(2 ln n) standard
+// deviations above their mean (David and Nagaraja 2003, Order Statistics, section 10.5).
+double StepModel::pace(const PlacedLayout& layout) const {
+  const NodeGroup& nodes = kinds_[layout.placement.runs.front().group].nodes();
+  if (layout.ranks() <= nodes.devices) return 1;
+  const auto largest_of = [](int n) { return std::sqrt(2 * std::log(n)); };
+  return 1 + nodes.device.speed_spread * (largest_of(layout.ranks()) - largest_of(nodes.devices));
+}
+
 const ModelSeconds& StepModel::model_seconds(const PlacedLayout& layout, int pipeline_rank) {
   return run_seconds(layout, layout.run_of(pipeline_rank));
 }
@@ -146,9 +157,10 @@ Costs StepModel::costs(const PlacedLayout& layout, const std::vector<Stage>& sta
                    &run_seconds(layout, run));
   }
   costs.stages.clear();
+  const double pace = this->pace(layout);
   for (const Stage& stage : stages) {
     const ModelSeconds& model = *of_rank[static_cast<size_t>(stage.pipeline_rank)];
-    costs.stages.push_back(stage_cost(model, stage, total_of));
+    costs.stages.push_back(times(pace, stage_cost(model, stage, total_of)));
   }
   add_messages(layout, stages, costs);
   return costs;
@@ -262,9 +274,11 @@ std::vector<double> StepModel::reductions_end(const PlacedLayout& layout,
   const std::vector<double> reductions = reduction_seconds(layout, stages);
   using Queue = std::vector<std::pair<double, double>>;  // last gradient, time to reduce
   std::vector<Queue> queues(static_cast<size_t>(layout.pipeline));
+  const double pace = this->pace(layout);
   for (size_t s = 0; s < stages.size(); ++s) {
     const auto rank = static_cast<size_t>(stages[s].pipeline_rank);
     const double backward =
+        pace *
         stage_cost(model_seconds(layout, stages[s].pipeline_rank), stages[s], total_of).backward();
     queues[rank].emplace_back(timing.last_gradient[s],
                               reductions[s] - hidden_reduction(stages[s], backward, reductions[s]));
@@ -424,12 +438,14 @@ void StepModel::add_breakdown(const PlacedLayout& layout, const std::vector<Stag
                               double makespan, Prediction& prediction) {
   const auto ranks = static_cast<size_t>(layout.pipeline);
   std::vector<StageCost> compute_by_rank(ranks, {0, 0, 0}), communication_by_rank = compute_by_rank;
+  const double pace = this->pace(layout);
   for (const Stage& stage : stages) {
     const ModelSeconds& model = model_seconds(layout, stage.pipeline_rank);
     const auto rank = static_cast<size_t>(stage.pipeline_rank);
-    compute_by_rank[rank] = plus(compute_by_rank[rank], stage_cost(model, stage, compute_of));
+    compute_by_rank[rank] =
+        plus(compute_by_rank[rank], times(pace, stage_cost(model, stage, compute_of)));
     communication_by_rank[rank] =
-        plus(communication_by_rank[rank], stage_cost(model, stage, communication_of));
+        plus(communication_by_rank[rank], times(pace, stage_cost(model, stage, communication_of)));
   }
   double most = -1, forward = 0, backward = 0, tensor = 0;
   int busiest = 0;

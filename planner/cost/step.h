@@ -95,7 +95,9 @@ class StepModel {
 
   // Null where the figures of no profile stand behind this layout.
   const MeasuredStep* measured(const PlacedLayout& layout) const;
+  // What a device of average speed takes.
   const ModelSeconds& run_seconds(const PlacedLayout& layout, const Run& run);
+  double pace(const PlacedLayout& layout) const;
   const ModelSeconds& model_seconds(const PlacedLayout& layout, int pipeline_rank);
   // Of a message between pipeline ranks, into `costs`, which have those of the stages.
   void add_messages(const PlacedLayout& layout, const std::vector<Stage>& stages, Costs& costs);

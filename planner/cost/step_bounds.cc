@@ -23,7 +23,8 @@ double StepModel::quick_bound(const PlacedLayout& layout) {
     first_forward = std::min(first_forward, model.embedding.total().forward);
     layer_forward = std::min(layer_forward, model.layer.total().forward);
   }
-  const double average = layout.micro_batches * (job_.model.layers + embedding + head) / per_second;
+  const double average =
+      pace(layout) * layout.micro_batches * (job_.model.layers + embedding + head) / per_second;
   if (const MeasuredStep* profile = measured(layout)) {
     return std::max(average, profile->average_bound(layout, average));
   }
@@ -38,7 +39,7 @@ double StepModel::quick_bound(const PlacedLayout& layout) {
              work_of(layout, run_seconds(layout, run).layer.total());
     first += ranks;
   }
-  return average + waits / per_second;
+  return average + pace(layout) * waits / per_second;
 }
 
 CutTimes StepModel::cut_times(const PlacedLayout& layout, const std::vector<Stage>& stages) {
