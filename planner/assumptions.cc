@@ -26,6 +26,7 @@ Execution usual_execution(const Job& job, const Cluster& cluster) {
   usual.fused_elementwise = gpt;
   usual.gradient_dtype = Dtype::bf16;
   usual.overlap_gradients = usual.overlap_pipeline = false;
+  usual.split_messages = true;
   usual.overlap_tensor = TensorOverlap::none;
   usual.issue_us = 46;
   return usual;
@@ -43,6 +44,7 @@ Execution execution_of(const Job& job, const Cluster& cluster) {
   execution.gradient_dtype = said.gradient_dtype.value_or(execution.gradient_dtype);
   execution.overlap_gradients = said.overlap_gradients.value_or(execution.overlap_gradients);
   execution.overlap_pipeline = said.overlap_pipeline.value_or(execution.overlap_pipeline);
+  execution.split_messages = said.split_messages.value_or(execution.split_messages);
   execution.overlap_tensor = said.overlap_tensor.value_or(execution.overlap_tensor);
   execution.sharding_ranks = said.sharding_ranks.value_or(execution.sharding_ranks);
   execution.sharding_buckets = said.sharding_buckets.value_or(execution.sharding_buckets);
@@ -59,6 +61,7 @@ Job with_assumptions(Job job, const Cluster& cluster) {
                    .gradient_dtype = execution.gradient_dtype,
                    .overlap_gradients = execution.overlap_gradients,
                    .overlap_pipeline = execution.overlap_pipeline,
+                   .split_messages = execution.split_messages,
                    .overlap_tensor = execution.overlap_tensor,
                    .sharding_ranks = execution.sharding_ranks,
                    .sharding_buckets = execution.sharding_buckets,

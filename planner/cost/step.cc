@@ -175,14 +175,27 @@ void StepModel::add_messages(const PlacedLayout& layout, const std::vector<Stage
   }
   const Path& path = pipeline_paths(layout).neighbours;
   costs.transfer = message_bytes(layout) / path.bytes_per_s;
-  costs.hop = path.latency_s;
+  costs.hop = path.latency_s + gather_seconds(layout);
   if (!execution_.overlap_pipeline) block_on_sends(stages, costs);
 }
 
 double StepModel::message_bytes(const PlacedLayout& layout) const {
   return static_cast<double>(layout.micro_batch) * job_.model.sequence * job_.model.hidden *
          work_shape(job_, execution_, layout).element_bytes() /
-         (layout.sequence_parallel ? layout.tensor : 1);
+         (layout.sequence_parallel || execution_.split_messages ? layout.tensor : 1);
+}
+
+// With sequence parallelism what was sent in shares is wanted in shares.
+double StepModel::gather_seconds(const PlacedLayout& layout) {
+  if (!execution_.split_messages || layout.sequence_parallel || layout.tensor == 1) return 0;
+  double most = 0;
+  for (const Run& run : layout.placement.runs) {
+    // A gather is half of the scattering and gathering.
+    const double both = scatter_gather_seconds(layout.tensor, layout.tensor * message_bytes(layout),
+                                               links_.tensor(run.group, layout.tensor));
+    most = std::max(most, both / 2);
+  }
+  return most;
 }
 
 double StepModel::layer_seconds(const Layout& layout, size_t group) {

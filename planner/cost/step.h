@@ -122,8 +122,11 @@ class StepModel {
                        const Timing& timing);
   double tied_bytes(const Layout& layout, const std::vector<Stage>& stages) const;
   double tied_reduction_seconds(const PlacedLayout& layout, const std::vector<Stage>& stages);
-  double average_peak(const PlacedLayout& layout) const;   // FLOP/s of a device
-  double message_bytes(const PlacedLayout& layout) const;  // of one micro-batch between two stages
+  double average_peak(const PlacedLayout& layout) const;  // FLOP/s of a device
+  // Of one micro-batch between two stages: what a rank sends, and until the ranks of the other
+  // tensor group all have it all.
+  double message_bytes(const PlacedLayout& layout) const;
+  double gather_seconds(const PlacedLayout& layout);
   // All-reduces among tensor ranks, or pairs of a reduce-scatter and an all-gather.
   struct TensorCalls {
     std::vector<double> count;  // by pipeline rank, in a step

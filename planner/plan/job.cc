@@ -184,6 +184,7 @@ ExecutionPins read_execution(TomlTable table) {
       read_choice<Dtype>(table, "gradient_dtype", {{"fp32", Dtype::fp32}, {"bf16", Dtype::bf16}});
   execution.overlap_gradients = read_pinned_bool(table, "overlap_gradients");
   execution.overlap_pipeline = read_pinned_bool(table, "overlap_pipeline");
+  execution.split_messages = read_pinned_bool(table, "split_messages");
   execution.overlap_tensor = read_choice<TensorOverlap>(table, "overlap_tensor",
                                                         {{"none", TensorOverlap::none},
                                                          {"backward", TensorOverlap::backward},

@@ -59,6 +59,9 @@ struct Execution {
   Dtype gradient_dtype = Dtype::fp32;  // in which gradients are kept and reduced
   bool overlap_gradients = true;       // replicas reduce while the backward still runs
   bool overlap_pipeline = true;        // a pipeline rank computes on while its messages leave
+  // Tensor ranks send a share each of what they all have between pipeline ranks, and gather it
+  // there; with sequence parallelism they always do (Narayanan et al. 2021, section 4.1).
+  bool split_messages = false;
   // Collectives of tensor ranks hidden behind matrix products. backward: behind the weight
   // gradient (Korthikanti et al. 2022, section 6.1); full: products and collectives in pieces.
   TensorOverlap overlap_tensor = TensorOverlap::backward;
@@ -80,6 +83,7 @@ struct ExecutionPins {
   std::optional<Dtype> gradient_dtype = {};
   std::optional<bool> overlap_gradients = {};
   std::optional<bool> overlap_pipeline = {};
+  std::optional<bool> split_messages = {};
   std::optional<TensorOverlap> overlap_tensor = {};
   std::optional<int> sharding_ranks = {};
   std::optional<bool> sharding_buckets = {};

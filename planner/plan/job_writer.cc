@@ -76,6 +76,7 @@ std::string execution_table(const ExecutionPins& execution, std::string_view pre
   text += choice("gradient_dtype", execution.gradient_dtype);
   text += pin("overlap_gradients", execution.overlap_gradients);
   text += pin("overlap_pipeline", execution.overlap_pipeline);
+  text += pin("split_messages", execution.split_messages);
   text += choice("overlap_tensor", execution.overlap_tensor);
   text += pin("sharding_ranks", execution.sharding_ranks);
   text += pin("sharding_buckets", execution.sharding_buckets);

@@ -85,6 +85,7 @@ ExecutionPins random_execution(std::mt19937_64& random) {
   execution.gradient_dtype = coin(random) ? Dtype::fp32 : Dtype::bf16;
   execution.overlap_gradients = coin(random);
   execution.overlap_pipeline = coin(random);
+  execution.split_messages = coin(random);
   execution.overlap_tensor = static_cast<TensorOverlap>(up_to(random, 0, 2));
   execution.sharding_ranks = up_to(random, 0, 1000);
   execution.sharding_buckets = coin(random);

@@ -467,6 +467,23 @@ TEST(Step, ASendThatBlocksIsPartOfItsOp) {
   EXPECT_GT(makespan("gpipe", waiting), makespan("gpipe", going_on) + message);
 }
 
+// Four tensor ranks hold the same 8 * 128 * 256 numbers of 4 bytes. Each sends all of it, or a
+// quarter that is then gathered: three quarters of it over links of 100 GB/s without latency.
+TEST(Step, TensorRanksCanSendSharesOfAMessage) {
+  Job job = gpt2_job(gpt2_model(8, 256, 8, 5000, 128), 64);
+  const Cluster cluster = round_cluster(2, 4, 10);
+  Layout layout{.tensor = 4, .pipeline = 2};
+  layout.micro_batch = layout.micro_batches = 8;
+  const auto costs = [&](bool split) {
+    job.execution.split_messages = split;
+    StepModel model(job, cluster);
+    const PlacedLayout placed = placed_on(layout, 0);
+    return model.costs(placed, model.cut(placed));
+  };
+  EXPECT_DOUBLE_EQ(costs(true).transfer, costs(false).transfer / 4);
+  EXPECT_DOUBLE_EQ(costs(true).hop - costs(false).hop, 0.75 * 8 * 128 * 256 * 4 / 1e11);
+}
+
 // Of 64 normal variates the largest is expected sqrt(2 ln 64) = 2.884 standard deviations above the
 // mean, of the 4 of a node sqrt(2 ln 4) = 1.665: with 2 % that is 2.44 % more work in a step.
 TEST(Step, ManyDevicesGoAtThePaceOfTheSlowest) {
