@@ -172,6 +172,20 @@ std::vector<Recompute> recomputes(const Job& job, bool cpu) {
   return {Recompute::none, Recompute::selective, Recompute::full};
 }
 
+// With schedules whose first ranks hold most activations, these may be all that need it.
+std::vector<int> recompute_ranks(const Job& job, Recompute recompute, int pipeline) {
+  if (recompute == Recompute::none) return {0};
+  if (const auto pinned = job.pins.recompute_ranks) return {*pinned < pipeline ? *pinned : 0};
+  std::vector<int> result;
+  constexpr int kParts = 8;
+  for (int part = 1; part < kParts && !job.pins.recompute; ++part) {
+    const int ranks = (pipeline * part + kParts - 1) / kParts;
+    if (ranks < pipeline && (result.empty() || ranks > result.back())) result.push_back(ranks);
+  }
+  result.push_back(0);
+  return result;
+}
+
 std::vector<bool> sequence_choices(const Job& job, bool cpu, int tensor) {
   if (job.pins.sequence_parallel) return {*job.pins.sequence_parallel};
   if (cpu || tensor == 1) return {false};
@@ -246,9 +260,11 @@ void enumerate_degrees(const Job& job, const std::vector<const NodeGroup*>& kind
 std::vector<Options> options_of(const Job& job, bool cpu, const Layout& degrees) {
   std::vector<Options> result;
   for (const Recompute recompute : recomputes(job, cpu)) {
-    for (const bool sequence_parallel : sequence_choices(job, cpu, degrees.tensor)) {
-      for (const int sharding : sharding_choices(job, cpu, degrees.data)) {
-        result.push_back({recompute, sequence_parallel, sharding});
+    for (const int ranks : recompute_ranks(job, recompute, degrees.pipeline)) {
+      for (const bool sequence_parallel : sequence_choices(job, cpu, degrees.tensor)) {
+        for (const int sharding : sharding_choices(job, cpu, degrees.data)) {
+          result.push_back({recompute, ranks, sequence_parallel, sharding});
+        }
       }
     }
   }

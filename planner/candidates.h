@@ -28,11 +28,13 @@ void enumerate_degrees(const Job& job, const std::vector<const NodeGroup*>& kind
 
 struct Options {
   Recompute recompute = Recompute::none;
+  int recompute_ranks = 0;
   bool sequence_parallel = false;
   int optimizer_sharding = 0;
 };
 
-// All options of a layout of these degrees, the plainest first. The runtime of CPU ranks has none
+// All options of a layout of these degrees, the plainest first. Recomputation on the first ranks
+// alone is tried by eighths of the pipeline. The runtime of CPU ranks has none
 // of them, so on CPU nodes they are as pinned.
 std::vector<Options> options_of(const Job& job, bool cpu, const Layout& degrees);
 

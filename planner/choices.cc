@@ -29,7 +29,7 @@ Choices::Choices(const Job& job, const Schedule* own, Reject reject)
     : job_(job), own_(own), reject_(std::move(reject)) {}
 
 const std::vector<Options>& Choices::options(const Layout& degrees, bool cpu) {
-  const auto key = std::make_tuple(cpu, degrees.tensor == 1, degrees.data == 1);
+  const auto key = std::make_tuple(cpu, degrees.tensor == 1, degrees.pipeline, degrees.data == 1);
   const auto known = options_.find(key);
   if (known != options_.end()) return known->second;
   return options_.emplace(key, options_of(job_, cpu, degrees)).first->second;

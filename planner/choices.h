@@ -35,8 +35,8 @@ class Choices {
   const Job& job_;
   const Schedule* own_;
   Reject reject_;
-  // By CPU nodes or not, one tensor rank or more, one replica or more.
-  std::map<std::tuple<bool, bool, bool>, std::vector<Options>> options_;
+  // By CPU nodes or not, one tensor rank or more, pipeline, one replica or more.
+  std::map<std::tuple<bool, bool, int, bool>, std::vector<Options>> options_;
   // By pipeline and micro-batches.
   std::map<std::pair<int, int>, std::vector<Completion>> completions_;
 };

@@ -42,7 +42,8 @@ std::optional<Prediction> without_limit(Job job, Cluster cluster, const Layout& 
               .optimizer_sharding = layout.optimizer_sharding,
               .schedule = layout.schedule,
               .sequence_parallel = layout.sequence_parallel,
-              .recompute = layout.recompute};
+              .recompute = layout.recompute,
+              .recompute_ranks = layout.recompute_ranks};
   for (NodeGroup& group : cluster.groups) {
     group.device.memory_bytes = std::numeric_limits<double>::infinity();
   }

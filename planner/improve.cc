@@ -35,6 +35,7 @@ Job pinned_to(Job job, const Layout& layout) {
   job.pins.data = layout.data;
   job.pins.micro_batch = layout.micro_batch;
   job.pins.recompute = layout.recompute;
+  job.pins.recompute_ranks = layout.recompute_ranks;
   job.pins.sequence_parallel = layout.sequence_parallel;
   job.pins.optimizer_sharding = layout.optimizer_sharding;
   return job;

@@ -60,13 +60,16 @@ struct Candidate {
 
 // More than a layout can have completions, and than degrees can have options.
 constexpr int64_t kMostCompletions = int64_t{1} << 24;
-constexpr int64_t kMostOptions = 16;
+constexpr int64_t kMostOptions = 128;
 
 // What a layout has besides degrees and schedule.
 std::string describe_options(const Layout& layout) {
   std::string text;
   if (layout.recompute != Recompute::none) {
     text += fmt::format(" recompute={}", name_of(layout.recompute));
+    if (layout.recompute_ranks > 0) {
+      text += fmt::format(" recompute_ranks={}", layout.recompute_ranks);
+    }
   }
   if (layout.sequence_parallel) text += " sequence_parallel=true";
   if (layout.optimizer_sharding > 0) {
@@ -171,6 +174,7 @@ class Search {
                         ++degrees_ * kMostCompletions * kMostOptions, kNever};
     for (const Options& choice : options) {
       if (choice.recompute != options.front().recompute ||
+          choice.recompute_ranks != options.front().recompute_ranks ||
           choice.optimizer_sharding != options.front().optimizer_sharding) {
         continue;
       }
@@ -187,6 +191,7 @@ class Search {
   // Gives the layout these options and the spread over its node groups that is fastest with them.
   void take(const Options& options, PlacedLayout& layout, size_t sequence) {
     layout.recompute = options.recompute;
+    layout.recompute_ranks = options.recompute_ranks;
     layout.sequence_parallel = options.sequence_parallel;
     layout.optimizer_sharding = options.optimizer_sharding;
     const std::vector<size_t>& groups = sequences_[sequence];

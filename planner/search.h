@@ -78,7 +78,8 @@ struct NoPlan {
 //   pipeline, data, chunks, micro-batch   all that fit the devices, layers and the batch
 //   schedule              all that are built for training with one version of the weights; of
 //                         interleaved's groups the eight shortest, the fastest that fits
-//   recompute             none, selective (where attention is unfused), full, for all stages alike
+//   recompute             none, selective (where attention is unfused), full; on all pipeline ranks
+//                         or on the first ones, by eighths
 //   sequence parallelism  off, on
 //   optimizer sharding    off, on
 //   placement             replicas or pipeline ranks side by side (Near)

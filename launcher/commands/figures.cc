@@ -102,6 +102,7 @@ std::string short_name(const Layout& layout) {
   std::string options;
   if (layout.recompute == Recompute::selective) options += "r";
   if (layout.recompute == Recompute::full) options += "R";
+  if (layout.recompute_ranks > 0) options += fmt::format("{}", layout.recompute_ranks);
   if (layout.sequence_parallel) options += "S";
   if (layout.optimizer_sharding > 0) options += "Z";
   return options.empty() ? text : text + " " + options;

@@ -34,8 +34,12 @@ std::string layout_table(const Plan& plan) {
   text += fmt::format("Schedule     {}, {} micro-batch{} of {} sample{}\n", layout.schedule,
                       layout.micro_batches, layout.micro_batches == 1 ? "" : "es",
                       layout.micro_batch, layout.micro_batch == 1 ? "" : "s");
-  text += fmt::format("Options      recompute {}, sequence parallel {}, optimizer sharding {}\n",
-                      name_of(layout.recompute), layout.sequence_parallel ? "on" : "off",
+  const std::string ranks =
+      layout.recompute_ranks == 0
+          ? ""
+          : fmt::format(" on the first {} pipeline ranks", layout.recompute_ranks);
+  text += fmt::format("Options      recompute {}{}, sequence parallel {}, optimizer sharding {}\n",
+                      name_of(layout.recompute), ranks, layout.sequence_parallel ? "on" : "off",
                       layout.optimizer_sharding);
   const Prediction& p = plan.prediction;
   text += fmt::format("Prediction   {} per step, {:.4g} tokens/s, bubble {:.1f} %\n",

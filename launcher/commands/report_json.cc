@@ -70,7 +70,8 @@ Json plan_json(const Plan& plan) {
                       {"first_layer", stage.first_layer},
                       {"layers", stage.layers},
                       {"embedding", stage.embedding},
-                      {"head", stage.head}});
+                      {"head", stage.head},
+                      {"recompute", name_of(plan.layout.recompute_on(stage.pipeline_rank))}});
   }
   for (size_t rank = 0; rank < plan.placement.size(); ++rank) {
     const Coordinates at = coordinates_of(plan.layout, Rank(static_cast<int>(rank)));

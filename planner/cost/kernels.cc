@@ -260,17 +260,17 @@ double model_flops_per_token(const Model& model) {
   return 3 * (model.layers * layer_forward_flops(model) + 2.0 * model.hidden * model.vocab);
 }
 
-double hardware_flops_per_token(const Model& model, Recompute recompute) {
-  const double model_flops = model_flops_per_token(model);
+double hardware_flops_per_token(const Model& model, Recompute recompute, double share) {
+  const double layers = share * model.layers;
   switch (recompute) {
     case Recompute::none:
-      return model_flops;
+      break;
     case Recompute::selective:
-      return model_flops + model.layers * attention_flops(model);
+      return model_flops_per_token(model) + layers * attention_flops(model);
     case Recompute::full:
-      return model_flops + model.layers * layer_forward_flops(model);
+      return model_flops_per_token(model) + layers * layer_forward_flops(model);
   }
-  return model_flops;
+  return model_flops_per_token(model);
 }
 
 }  // namespace trireme

@@ -88,6 +88,7 @@ double peak_flops(const Device& device, Dtype dtype);
 // PaLM (Chowdhery et al. 2022), appendix B. Hardware FLOPs add what recomputation repeats: the
 // layers' forward (full) or their attention products (selective).
 double model_flops_per_token(const Model& model);
-double hardware_flops_per_token(const Model& model, Recompute recompute);
+// Where this share of the layers recomputes.
+double hardware_flops_per_token(const Model& model, Recompute recompute, double share = 1);
 
 }  // namespace trireme

@@ -12,9 +12,10 @@ StageCost seconds_of(const DeviceSpeed& speed, const PartKernels& kernels) {
 
 }  // namespace
 
-WorkShape work_shape(const Job& job, const Execution& execution, const Layout& layout) {
+WorkShape work_shape(const Job& job, const Execution& execution, const Layout& layout,
+                     Recompute recompute) {
   return {layout.micro_batch, layout.tensor,      layout.sequence_parallel,
-          layout.recompute,   job.training.dtype, execution};
+          recompute,          job.training.dtype, execution};
 }
 
 StageCost plus(const StageCost& a, const StageCost& b) {
@@ -69,22 +70,23 @@ StageCost NodeKind::exposed_communication(double once, Recompute recompute,
 
 double NodeKind::tensor_seconds(const Layout& layout) const {
   const double bytes = static_cast<double>(layout.micro_batch) * job_.model.sequence *
-                       job_.model.hidden * work_shape(job_, execution_, layout).element_bytes();
+                       job_.model.hidden *
+                       work_shape(job_, execution_, layout, Recompute::none).element_bytes();
   const Path path = links_.tensor(group_, layout.tensor);
   return layout.sequence_parallel ? scatter_gather_seconds(layout.tensor, bytes, path)
                                   : all_reduce_seconds(layout.tensor, bytes, path);
 }
 
-const ModelSeconds& NodeKind::seconds(const Layout& layout, int ranks) {
+const ModelSeconds& NodeKind::seconds(const Layout& layout, int ranks, Recompute recompute) {
   const auto key =
       std::make_tuple(layout.tensor, layout.micro_batch, std::min(nodes_.devices, ranks),
-                      layout.sequence_parallel, layout.recompute);
+                      layout.sequence_parallel, recompute);
   const auto known = seconds_.find(key);
   if (known != seconds_.end()) return known->second;
-  return seconds_.emplace(key, find_seconds(layout, ranks)).first->second;
+  return seconds_.emplace(key, find_seconds(layout, ranks, recompute)).first->second;
 }
 
-ModelSeconds NodeKind::find_seconds(const Layout& layout, int ranks) const {
+ModelSeconds NodeKind::find_seconds(const Layout& layout, int ranks, Recompute recompute) const {
   ModelSeconds result;
   if (const auto parts = measured_ ? measured_->parts(layout) : std::nullopt) {
     result.layer.compute = parts->layer;
@@ -93,7 +95,7 @@ ModelSeconds NodeKind::find_seconds(const Layout& layout, int ranks) const {
     return result;
   }
   const Model& model = job_.model;
-  const WorkShape shape = work_shape(job_, execution_, layout);
+  const WorkShape shape = work_shape(job_, execution_, layout, recompute);
   const DeviceSpeed device = speed(ranks);
   result.layer.compute = seconds_of(device, layer_kernels(model, shape));
   result.embedding.compute = seconds_of(device, embedding_kernels(model, shape));
@@ -102,7 +104,7 @@ ModelSeconds NodeKind::find_seconds(const Layout& layout, int ranks) const {
   // Two all-reduces per layer and direction (Shoeybi et al. 2019, Megatron-LM, section 3); with
   // sequence parallelism each becomes a reduce-scatter and an all-gather of the same volume.
   const double once = tensor_seconds(layout);
-  result.layer.communication = exposed_communication(once, layout.recompute, result.layer.compute);
+  result.layer.communication = exposed_communication(once, recompute, result.layer.compute);
   result.embedding.communication = {once, 0, 0};
   const double scalars = 3.0 * 4 * layout.micro_batch * model.sequence;
   result.head.communication = {

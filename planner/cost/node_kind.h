@@ -14,7 +14,8 @@
 
 namespace trireme {
 
-WorkShape work_shape(const Job& job, const Execution& execution, const Layout& layout);
+WorkShape work_shape(const Job& job, const Execution& execution, const Layout& layout,
+                     Recompute recompute);
 
 StageCost plus(const StageCost& a, const StageCost& b);
 StageCost times(double factor, const StageCost& cost);
@@ -49,13 +50,14 @@ class NodeKind {
   // `ranks`: how many of the layout sit on this kind of node. CPU slots that outnumber their node's
   // cores share them.
   DeviceSpeed speed(int ranks) const;
-  const ModelSeconds& seconds(const Layout& layout, int ranks);
+  // Of pipeline ranks that recompute so much.
+  const ModelSeconds& seconds(const Layout& layout, int ranks, Recompute recompute);
 
   // One all-reduce of a micro-batch's hidden states among the tensor ranks.
   double tensor_seconds(const Layout& layout) const;
 
  private:
-  ModelSeconds find_seconds(const Layout& layout, int ranks) const;
+  ModelSeconds find_seconds(const Layout& layout, int ranks, Recompute recompute) const;
   StageCost exposed_communication(double once, Recompute recompute, const StageCost& compute) const;
 
   const Job& job_;

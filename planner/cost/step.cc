@@ -87,8 +87,10 @@ bool StepModel::on_cpu(const PlacedLayout& layout) const {
   return kinds_[layout.placement.runs.front().group].nodes().device.is_cpu();
 }
 
-const ModelSeconds& StepModel::run_seconds(const PlacedLayout& layout, const Run& run) {
-  return kinds_[run.group].seconds(layout, run.pipeline_ranks * layout.tensor * layout.data);
+const ModelSeconds& StepModel::run_seconds(const PlacedLayout& layout, const Run& run,
+                                           Recompute recompute) {
+  return kinds_[run.group].seconds(layout, run.pipeline_ranks * layout.tensor * layout.data,
+                                   recompute);
 }
 
 // How much longer the slowest of a layout's devices takes than the slowest of a node, which is what
@@ -102,7 +104,7 @@ double StepModel::pace(const PlacedLayout& layout) const {
 }
 
 const ModelSeconds& StepModel::model_seconds(const PlacedLayout& layout, int pipeline_rank) {
-  return run_seconds(layout, layout.run_of(pipeline_rank));
+  return run_seconds(layout, layout.run_of(pipeline_rank), layout.recompute_on(pipeline_rank));
 }
 
 double StepModel::device_memory(const PlacedLayout& layout, int pipeline_rank) const {
@@ -140,22 +142,20 @@ std::vector<Stage> StepModel::cut(const PlacedLayout& layout) {
                           : places_of(layout.schedule, layout.pipeline, layout.chunks);
   if (job_.pins.even_cut.value_or(false)) return even_cut(job_.model.layers, places);
   std::vector<PartTimes> times;
-  for (const Run& run : layout.placement.runs) {
-    const ModelSeconds& model = run_seconds(layout, run);
-    times.insert(times.end(), static_cast<size_t>(run.pipeline_ranks),
+  for_each_kind(layout, [&](const ModelSeconds& model, int ranks) {
+    times.insert(times.end(), static_cast<size_t>(ranks),
                  {work_of(layout, model.layer.total()), work_of(layout, model.embedding.total()),
                   work_of(layout, model.head.total())});
-  }
+  });
   return cut_layers(job_.model.layers, places, times);
 }
 
 Costs StepModel::costs(const PlacedLayout& layout, const std::vector<Stage>& stages) {
   Costs costs;
   std::vector<const ModelSeconds*> of_rank;
-  for (const Run& run : layout.placement.runs) {
-    of_rank.insert(of_rank.end(), static_cast<size_t>(run.pipeline_ranks),
-                   &run_seconds(layout, run));
-  }
+  for_each_kind(layout, [&](const ModelSeconds& model, int ranks) {
+    of_rank.insert(of_rank.end(), static_cast<size_t>(ranks), &model);
+  });
   costs.stages.clear();
   const double pace = this->pace(layout);
   for (const Stage& stage : stages) {
@@ -181,7 +181,7 @@ void StepModel::add_messages(const PlacedLayout& layout, const std::vector<Stage
 
 double StepModel::message_bytes(const PlacedLayout& layout) const {
   return static_cast<double>(layout.micro_batch) * job_.model.sequence * job_.model.hidden *
-         work_shape(job_, execution_, layout).element_bytes() /
+         work_shape(job_, execution_, layout, Recompute::none).element_bytes() /
          (layout.sequence_parallel || execution_.split_messages ? layout.tensor : 1);
 }
 
@@ -200,7 +200,7 @@ double StepModel::gather_seconds(const PlacedLayout& layout) {
 
 double StepModel::layer_seconds(const Layout& layout, size_t group) {
   const int ranks = layout.tensor * layout.data;
-  return work_of(layout, kinds_[group].seconds(layout, ranks).layer.total());
+  return work_of(layout, kinds_[group].seconds(layout, ranks, layout.recompute).layer.total());
 }
 
 double StepModel::gradient_bytes() const {
@@ -330,8 +330,9 @@ std::vector<double> StepModel::activation_bytes(const PlacedLayout& layout,
   std::vector<double> bytes;
   bytes.reserve(stages.size());
   for (const Stage& stage : stages) {
-    bytes.push_back(stage_activation_bytes(job_.model, work_shape(job_, execution_, layout),
-                                           on_cpu(layout), stage));
+    const Recompute recompute = layout.recompute_on(stage.pipeline_rank);
+    bytes.push_back(stage_activation_bytes(
+        job_.model, work_shape(job_, execution_, layout, recompute), on_cpu(layout), stage));
   }
   return bytes;
 }
@@ -343,10 +344,11 @@ std::vector<MemoryParts> StepModel::memory(const PlacedLayout& layout,
       resident_memory(job_, execution_, layout, stages, on_cpu(layout));
   const std::vector<double> held =
       peak_activation_bytes(schedule, activation_bytes(layout, stages));
-  const double again =
-      recompute_bytes(job_.model, work_shape(job_, execution_, layout), on_cpu(layout));
   for (size_t rank = 0; rank < memory.size(); ++rank) {
-    memory[rank].activations = held[rank] + again;
+    const Recompute recompute = layout.recompute_on(static_cast<int>(rank));
+    memory[rank].activations =
+        held[rank] + recompute_bytes(job_.model, work_shape(job_, execution_, layout, recompute),
+                                     on_cpu(layout));
   }
   return memory;
 }
@@ -514,6 +516,20 @@ std::optional<double> StepModel::seconds_within(const PlacedLayout& layout,
   return step_times(layout, stages, *timing).total();
 }
 
+namespace {
+
+// Of the layers those on pipeline ranks that recompute.
+double recomputed_share(const Layout& layout, const std::vector<Stage>& stages) {
+  double recomputed = 0, all = 0;
+  for (const Stage& stage : stages) {
+    all += stage.layers;
+    if (layout.recompute_on(stage.pipeline_rank) != Recompute::none) recomputed += stage.layers;
+  }
+  return recomputed / all;
+}
+
+}  // namespace
+
 Prediction StepModel::predict(const PlacedLayout& layout, const std::vector<Stage>& stages,
                               const Schedule& schedule) {
   Costs seconds = shared_costs(layout, stages, schedule);
@@ -532,7 +548,9 @@ Prediction StepModel::predict(const PlacedLayout& layout, const std::vector<Stag
   const double model_rate = per_device * model_flops_per_token(job_.model);
   prediction.model_tflops_per_device = model_rate / 1e12;
   prediction.hardware_tflops_per_device =
-      per_device * hardware_flops_per_token(job_.model, layout.recompute) / 1e12;
+      per_device *
+      hardware_flops_per_token(job_.model, layout.recompute, recomputed_share(layout, stages)) /
+      1e12;
   prediction.mfu = model_rate / average_peak(layout);
   prediction.bubble_fraction = simulation.bubble_fraction;
   for (const MemoryParts& rank : memory(layout, stages, schedule)) {

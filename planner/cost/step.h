@@ -1,5 +1,6 @@
 #pragma once
 
+#include <algorithm>
 #include <map>
 #include <optional>
 #include <string>
@@ -96,7 +97,21 @@ class StepModel {
   // Null where the figures of no profile stand behind this layout.
   const MeasuredStep* measured(const PlacedLayout& layout) const;
   // What a device of average speed takes.
-  const ModelSeconds& run_seconds(const PlacedLayout& layout, const Run& run);
+  const ModelSeconds& run_seconds(const PlacedLayout& layout, const Run& run, Recompute recompute);
+  // Calls back with what consecutive pipeline ranks take that take the same, and how many these
+  // are.
+  template <class Callback>
+  void for_each_kind(const PlacedLayout& layout, Callback callback) {
+    int first = 0;
+    for (const Run& run : layout.placement.runs) {
+      const int end = first + run.pipeline_ranks;
+      const int split =
+          layout.recompute_ranks == 0 ? end : std::clamp(layout.recompute_ranks, first, end);
+      if (split > first) callback(run_seconds(layout, run, layout.recompute), split - first);
+      if (end > split) callback(run_seconds(layout, run, Recompute::none), end - split);
+      first = end;
+    }
+  }
   double pace(const PlacedLayout& layout) const;
   const ModelSeconds& model_seconds(const PlacedLayout& layout, int pipeline_rank);
   // Of a message between pipeline ranks, into `costs`, which have those of the stages.

@@ -14,15 +14,14 @@ double StepModel::quick_bound(const PlacedLayout& layout) {
   constexpr double kNone = std::numeric_limits<double>::infinity();
   double per_second = 0, embedding = kNone, head = kNone;
   double first_forward = kNone, layer_forward = kNone;
-  for (const Run& run : layout.placement.runs) {
-    const ModelSeconds& model = run_seconds(layout, run);
+  for_each_kind(layout, [&](const ModelSeconds& model, int ranks) {
     const double layer = work_of(layout, model.layer.total());
-    per_second += run.pipeline_ranks / layer;
+    per_second += ranks / layer;
     embedding = std::min(embedding, work_of(layout, model.embedding.total()) / layer);
     head = std::min(head, work_of(layout, model.head.total()) / layer);
     first_forward = std::min(first_forward, model.embedding.total().forward);
     layer_forward = std::min(layer_forward, model.layer.total().forward);
-  }
+  });
   const double average =
       pace(layout) * layout.micro_batches * (job_.model.layers + embedding + head) / per_second;
   if (const MeasuredStep* profile = measured(layout)) {
@@ -31,14 +30,14 @@ double StepModel::quick_bound(const PlacedLayout& layout) {
   if (own_ != nullptr) return average;  // its stages may lie anywhere
   double waits = 0;                     // by rank, in layers of that rank
   double first = 0;
-  for (const Run& run : layout.placement.runs) {
-    const double ranks = run.pipeline_ranks, last = first + ranks - 1;
+  for_each_kind(layout, [&](const ModelSeconds& model, int count) {
+    const double ranks = count, last = first + ranks - 1;
     const double behind_0 = first == 0 ? ranks - 1 : ranks;
     const double layers = (first + last) / 2 * ranks - behind_0;  // sum of r - 1, where r > 0
-    waits += (behind_0 * first_forward + layers * layer_forward) /
-             work_of(layout, run_seconds(layout, run).layer.total());
+    waits +=
+        (behind_0 * first_forward + layers * layer_forward) / work_of(layout, model.layer.total());
     first += ranks;
-  }
+  });
   return average + pace(layout) * waits / per_second;
 }
 

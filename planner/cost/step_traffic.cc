@@ -25,13 +25,14 @@ std::vector<double> scaled(std::vector<double> numbers, double factor) {
 
 StepModel::TensorCalls StepModel::tensor_calls(const PlacedLayout& layout,
                                                const std::vector<Stage>& stages) {
-  const double directions = layout.trains() ? (layout.recompute == Recompute::full ? 3 : 2) : 1;
   TensorCalls calls;
   calls.bytes = static_cast<double>(layout.micro_batch) * job_.model.sequence * job_.model.hidden *
-                work_shape(job_, execution_, layout).element_bytes();
+                work_shape(job_, execution_, layout, Recompute::none).element_bytes();
   calls.count.assign(static_cast<size_t>(layout.pipeline), 0);
   if (layout.tensor == 1) return calls;
   for (const Stage& stage : stages) {
+    const bool again = layout.recompute_on(stage.pipeline_rank) == Recompute::full;
+    const double directions = layout.trains() ? (again ? 3 : 2) : 1;
     calls.count[static_cast<size_t>(stage.pipeline_rank)] +=
         layout.micro_batches * (2 * directions * stage.layers + (stage.embedding ? 1 : 0) +
                                 (stage.head && layout.trains() ? 1 : 0));

@@ -215,6 +215,7 @@ Pins read_pins(TomlTable table) {
   pins.optimizer_sharding = read_pinned_int(table, "optimizer_sharding", 0, 1);
   pins.schedule = read_pinned_name(table, "schedule", schedule_names());
   pins.sequence_parallel = read_pinned_bool(table, "sequence_parallel");
+  pins.recompute_ranks = read_pinned_int(table, "recompute_ranks", 0, limits::kDegree);
   if (const auto name = read_pinned_name(table, "recompute", recompute_names())) {
     pins.recompute = recompute_named(*name);
   }

@@ -110,6 +110,7 @@ struct Pins {
   std::optional<std::string> schedule;
   std::optional<bool> sequence_parallel;
   std::optional<Recompute> recompute;
+  std::optional<int> recompute_ranks = std::nullopt;
   std::optional<bool> even_cut = std::nullopt;  // true: as many layers in every stage (layer_cut.h)
   bool operator==(const Pins&) const = default;
 };

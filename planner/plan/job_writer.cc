@@ -110,6 +110,7 @@ std::string layout_table(const Pins& pins, std::string_view prefix) {
   text += pin("sequence_parallel", pins.sequence_parallel);
   text += fmt::format("recompute = \"{}\"\n",
                       pins.recompute ? trireme::name_of(*pins.recompute) : "auto");
+  text += pin("recompute_ranks", pins.recompute_ranks);
   text += pin("optimizer_sharding", pins.optimizer_sharding);
   text += pin("even_cut", pins.even_cut);
   return text;

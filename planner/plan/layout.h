@@ -26,12 +26,16 @@ struct Layout {
   int micro_batches = 1;  // per data replica and step: global_batch / (data * micro_batch)
   bool sequence_parallel = false;
   Recompute recompute = Recompute::none;
+  int recompute_ranks = 0;  // pipeline ranks that recompute, the first ones; 0: all
   int optimizer_sharding = 0;
 
   int ranks() const { return tensor * pipeline * data; }
   int stages() const { return pipeline * chunks; }
   // Evaluation ends with the forwards: no gradients, nothing to reduce or update.
   bool trains() const { return schedule != "forward-only"; }
+  Recompute recompute_on(int pipeline_rank) const {
+    return recompute_ranks == 0 || pipeline_rank < recompute_ranks ? recompute : Recompute::none;
+  }
   bool operator==(const Layout&) const = default;
 };
 

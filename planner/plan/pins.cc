@@ -9,16 +9,10 @@ namespace trireme {
 namespace {
 
 const std::vector<std::string>& pin_names() {
-  static const std::vector<std::string> names = {"tensor",
-                                                 "pipeline",
-                                                 "data",
-                                                 "chunks",
-                                                 "schedule",
-                                                 "micro_batch",
-                                                 "sequence_parallel",
-                                                 "recompute",
-                                                 "optimizer_sharding",
-                                                 "even_cut"};
+  static const std::vector<std::string> names = {
+      "tensor",      "pipeline",          "data",      "chunks",          "schedule",
+      "micro_batch", "sequence_parallel", "recompute", "recompute_ranks", "optimizer_sharding",
+      "even_cut"};
   return names;
 }
 
@@ -83,6 +77,11 @@ void set_pin(Pins& pins, std::string_view key_and_value) {
   if (key == "optimizer_sharding") {
     return assign(pins.optimizer_sharding, text,
                   [&](std::string_view value) { return parse_integer(key, value, 0, 1); });
+  }
+  if (key == "recompute_ranks") {
+    return assign(pins.recompute_ranks, text, [&](std::string_view value) {
+      return parse_integer(key, value, 0, limits::kDegree);
+    });
   }
   if (key == "schedule") {
     return assign(pins.schedule, text, [&](std::string_view value) {

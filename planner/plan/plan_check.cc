@@ -24,6 +24,11 @@ Fault find_degree_fault(const Plan& plan) {
     return fault("layout", "found {} x {} x {} ranks, expected at most {}", layout.tensor,
                  layout.pipeline, layout.data, limits::kRanks);
   }
+  if (layout.recompute_ranks >= std::max(1, layout.pipeline)) {
+    return fault("layout",
+                 "found {} pipeline ranks that recompute of {}, expected fewer, or 0: all",
+                 layout.recompute_ranks, layout.pipeline);
+  }
   const auto replica = int64_t{layout.micro_batch} * layout.micro_batches;
   const auto batch = int64_t{plan.job.training.global_batch};
   if (replica > batch || replica * layout.data != batch) {

@@ -15,13 +15,19 @@ constexpr std::string_view kFormat = "trireme-plan-1";
 constexpr double kLargest = 1.7976931348623157e308;
 
 std::string layout_table(const Layout& layout) {
+  const std::string ranks = layout.recompute_ranks == 0
+                                ? ""
+                                : fmt::format("recompute_ranks = {}\n", layout.recompute_ranks);
   return fmt::format(
-      "[layout]\ntensor = {}\npipeline = {}\ndata = {}\nchunks = {}\nschedule = {}\nmicro_batch = "
-      "{}\n"
-      "micro_batches = {}\nsequence_parallel = {}\nrecompute = \"{}\"\noptimizer_sharding = {}\n",
-      layout.tensor, layout.pipeline, layout.data, layout.chunks, toml_string(layout.schedule),
-      layout.micro_batch, layout.micro_batches, layout.sequence_parallel, name_of(layout.recompute),
-      layout.optimizer_sharding);
+             "[layout]\ntensor = {}\npipeline = {}\ndata = {}\nchunks = {}\nschedule = "
+             "{}\nmicro_batch = "
+             "{}\n"
+             "micro_batches = {}\nsequence_parallel = {}\nrecompute = \"{}\"\noptimizer_sharding = "
+             "{}\n",
+             layout.tensor, layout.pipeline, layout.data, layout.chunks,
+             toml_string(layout.schedule), layout.micro_batch, layout.micro_batches,
+             layout.sequence_parallel, name_of(layout.recompute), layout.optimizer_sharding) +
+         ranks;
 }
 
 std::string prediction_table(const Prediction& prediction) {
@@ -128,6 +134,8 @@ Layout read_layout(TomlTable table) {
   layout.micro_batch = read_int(table, "micro_batch", 1, limits::kMicroBatch);
   layout.micro_batches = read_int(table, "micro_batches", 1, limits::kBatch);
   layout.sequence_parallel = table.boolean("sequence_parallel");
+  layout.recompute_ranks =
+      static_cast<int>(table.integer_or("recompute_ranks", 0, 0, limits::kDegree));
   layout.recompute = *recompute_named(table.choice("recompute", recompute_names()));
   layout.optimizer_sharding = read_int(table, "optimizer_sharding", 0, 1);
   table.finish();

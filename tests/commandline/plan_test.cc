@@ -38,7 +38,7 @@ TEST_F(PlanCommand, JsonHasTheKeysThatOtherProgramsRelyOn) {
                                               "recompute", "optimizer_sharding"));
   EXPECT_THAT(keys_of(json["stages"][0]),
               ::testing::UnorderedElementsAre("pipeline_rank", "chunk", "first_layer", "layers",
-                                              "embedding", "head"));
+                                              "embedding", "head", "recompute"));
   EXPECT_THAT(
       keys_of(json["placement"][0]),
       ::testing::UnorderedElementsAre("rank", "node", "device", "tensor", "pipeline", "data"));

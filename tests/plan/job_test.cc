@@ -194,7 +194,7 @@ TEST(Pins, ComplaintsAreWhole) {
   EXPECT_EQ(complaint("zebra=2"),
             "--pin: found an unknown key \"zebra\"; known keys are tensor, pipeline, data, chunks, "
             "schedule, micro_batch, "
-            "sequence_parallel, recompute, optimizer_sharding, even_cut");
+            "sequence_parallel, recompute, recompute_ranks, optimizer_sharding, even_cut");
   for (const std::string value :
        {"", "0", "-1", "2x", "1048577", "99999999999999999999", "2.0", " 2"}) {
     EXPECT_EQ(

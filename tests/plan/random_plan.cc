@@ -111,6 +111,7 @@ Pins random_pins(std::mt19937_64& random) {
   if (coin(random)) pins.optimizer_sharding = up_to(random, 0, 1);
   if (coin(random)) pins.schedule = schedule_names()[static_cast<size_t>(up_to(random, 0, 14))];
   if (coin(random)) pins.sequence_parallel = coin(random);
+  if (coin(random)) pins.recompute_ranks = up_to(random, 0, 8);
   if (coin(random)) pins.recompute = static_cast<Recompute>(up_to(random, 0, 2));
   return pins;
 }
@@ -126,6 +127,7 @@ Layout random_layout(std::mt19937_64& random) {
   layout.micro_batches = up_to(random, 1, 6);
   layout.sequence_parallel = coin(random);
   layout.recompute = static_cast<Recompute>(up_to(random, 0, 2));
+  layout.recompute_ranks = up_to(random, 0, layout.pipeline - 1);
   layout.optimizer_sharding = up_to(random, 0, 1);
   return layout;
 }

@@ -502,6 +502,36 @@ TEST(Step, ManyDevicesGoAtThePaceOfTheSlowest) {
   EXPECT_NEAR(work(64) / work(4), 1 + 0.02 * (2.884 - 1.665), 1e-4);
 }
 
+// Of two pipeline ranks the first alone recomputes: its stage has the activations and the backward
+// of a layout that recomputes everywhere, the second those of one that never does; and a layer
+// takes it longer, so that it gets fewer.
+TEST(Step, TheFirstPipelineRanksCanRecomputeAlone) {
+  const Job job = gpt2_job(gpt2_model(12, 256, 8, 5000, 128), 64, Dtype::bf16);
+  const Cluster cluster = round_cluster(2, 1, 10);
+  StepModel model(job, cluster);
+  Layout layout{.pipeline = 2};
+  layout.micro_batches = 64;
+  const auto placed = [&](Recompute recompute, int ranks) {
+    layout.recompute = recompute;
+    layout.recompute_ranks = ranks;
+    return placed_on(layout, 0);
+  };
+  const PlacedLayout all = placed(Recompute::full, 0), none = placed(Recompute::none, 0);
+  const PlacedLayout first = placed(Recompute::full, 1);
+  const std::vector<Stage> stages = model.cut(none);
+  EXPECT_EQ(model.costs(first, stages).stages[0].input, model.costs(all, stages).stages[0].input);
+  EXPECT_EQ(model.costs(first, stages).stages[1].input, model.costs(none, stages).stages[1].input);
+  const Schedule schedule =
+      make_schedule({.name = "1f1b", .pipeline = 2, .micro_batches = 64, .chunks = 1});
+  const auto held = [&](const PlacedLayout& which, size_t rank) {
+    return model.memory(which, stages, schedule)[rank].activations;
+  };
+  EXPECT_EQ(held(first, 0), held(all, 0));
+  EXPECT_EQ(held(first, 1), held(none, 1));
+  EXPECT_LT(held(all, 1), held(none, 1));
+  EXPECT_LT(model.cut(first)[0].layers, stages[0].layers);
+}
+
 // Forward passes alone neither reduce gradients nor update weights.
 TEST(Step, EvaluationIsForwardsAlone) {
   const Job job = gpt2_job(gpt2_model(8, 256, 8, 5000, 128), 64);

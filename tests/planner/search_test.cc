@@ -43,6 +43,20 @@ std::vector<Layout> all_layouts(const Job& job, const Cluster& cluster) {
   const bool cpu = cluster.groups.front().device.is_cpu();
   std::vector<Layout> result;
   Layout layout;
+  const auto with_ranks = [&] {
+    result.push_back(layout);
+    if (layout.recompute == Recompute::none) return;
+    for (int ranks = 1; ranks < layout.pipeline; ++ranks) {
+      const auto is_rank = [&](int eighths) {
+        return ranks == (layout.pipeline * eighths + 7) / 8;  // rounded up
+      };
+      const std::vector<int> eighths = {1, 2, 3, 4, 5, 6, 7};
+      if (std::none_of(eighths.begin(), eighths.end(), is_rank)) continue;
+      layout.recompute_ranks = ranks;
+      result.push_back(layout);
+    }
+    layout.recompute_ranks = 0;
+  };
   const auto with_options = [&] {
     for (const auto recompute : {Recompute::none, Recompute::selective, Recompute::full}) {
       if (recompute == Recompute::selective && job.execution.attention != Attention::unfused)
@@ -56,7 +70,7 @@ std::vector<Layout> all_layouts(const Job& job, const Cluster& cluster) {
           layout.recompute = recompute;
           layout.sequence_parallel = sequence_parallel;
           layout.optimizer_sharding = sharding;
-          result.push_back(layout);
+          with_ranks();
         }
       }
     }
