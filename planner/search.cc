@@ -17,6 +17,7 @@
 #include "planner/checker.h"
 #include "planner/choices.h"
 #include "planner/cost/step.h"
+#include "planner/idle.h"
 #include "planner/schedules/schedule_cache.h"
 #include "planner/schedules/schedules.h"
 #include "topology/base/check.h"
@@ -294,6 +295,8 @@ class Search {
 
   void simulate(size_t index) {
     Candidate& candidate = candidates_[index];
+    if (candidate.layout.recompute_ranks > 0 && fits_without_recomputation(candidate.layout))
+      return;
     const std::vector<Stage> stages = model_.cut(candidate.layout);
     if (candidate.further == kFirstLook) {
       ++result_.evaluated;
@@ -309,6 +312,19 @@ class Search {
       candidate.known = Known::exact;
     }
     queue_.push(entry(index));
+  }
+
+  // Then there is no reason to recompute on some ranks.
+  bool fits_without_recomputation(PlacedLayout layout) {
+    layout.recompute = Recompute::none;
+    layout.recompute_ranks = 0;
+    layout.placement.near = Near::data;  // as good as any: memory is the same
+    const auto key = std::make_pair(describe(layout), layout.placement.runs);
+    const auto known = fit_.find(key);
+    if (known != fit_.end()) return known->second;
+    const auto schedule = built(layout, groups_of(layout).front());
+    const auto memory = model_.memory(layout, model_.cut(layout), *schedule);
+    return fit_.emplace(key, worst_miss(layout, memory).second <= 0).first->second;
   }
 
   void push(Candidate candidate) {
@@ -518,31 +534,14 @@ class Search {
   void add_notes(const PlacedLayout& layout) {
     if (options_.profile) result_.notes.push_back(model_.basis(layout));
     if (!assumed_.empty()) result_.notes.push_back(assumed_);
-    int there = 0;
-    std::vector<bool> used(cluster_.groups.size(), false);
-    for (const Run& run : layout.placement.runs) {
-      const NodeGroup& nodes = cluster_.groups[run.group];
-      there += static_cast<int>(nodes.hosts.size()) * nodes.devices;
-      used[run.group] = true;
-    }
-    if (layout.ranks() < there) {
-      result_.notes.push_back(fmt::format(
-          "{} of {} devices are used{}", layout.ranks(), there,
-          job_.pins.data ? ", as pinned"
-                         : "; no layout with more that fits is faster for this batch and model"));
-    }
+    const std::string devices = idle_devices(cluster_, layout, job_.pins.data.has_value());
+    if (!devices.empty()) result_.notes.push_back(devices);
     if (fastest_miss_ < result_.plan.prediction.step_seconds) {
       result_.notes.push_back(
           fmt::format("layouts that may be faster do not fit the memory.{}", not_tried()));
     }
-    for (size_t g = 0; g < cluster_.groups.size(); ++g) {
-      if (used[g]) continue;
-      const NodeGroup& idle = cluster_.groups[g];
-      result_.notes.push_back(
-          fmt::format("{} nodes with {} x {} ({} to {}) stay idle: {}", idle.hosts.size(),
-                      idle.devices, idle.device.name, idle.hosts.front(), idle.hosts.back(),
-                      idle.device.is_cpu() ? "CPU nodes of several kinds do not work together"
-                                           : "no layout that has pipeline ranks there is faster"));
+    for (std::string& note : idle_groups(cluster_, layout)) {
+      result_.notes.push_back(std::move(note));
     }
   }
 
@@ -559,7 +558,8 @@ class Search {
   int64_t degrees_ = 0;
   ScheduleCache schedules_;
   std::priority_queue<Entry, std::vector<Entry>, std::greater<>> queue_;
-  std::vector<size_t> best_;  // exact, fastest first
+  std::vector<size_t> best_;                                      // exact, fastest first
+  std::map<std::pair<std::string, std::vector<Run>>, bool> fit_;  // by description and runs
   std::optional<Miss> miss_;
   double fastest_miss_ = 1e300;  // lower bound of the fastest layout that did not fit
   std::string last_reason_;

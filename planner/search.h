@@ -79,7 +79,7 @@ struct NoPlan {
 //   schedule              all that are built for training with one version of the weights; of
 //                         interleaved's groups the eight shortest, the fastest that fits
 //   recompute             none, selective (where attention is unfused), full; on all pipeline ranks
-//                         or on the first ones, by eighths
+//                         or, where the layout does not fit without, on the first ones, by eighths
 //   sequence parallelism  off, on
 //   optimizer sharding    off, on
 //   placement             replicas or pipeline ranks side by side (Near)

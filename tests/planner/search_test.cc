@@ -130,6 +130,24 @@ std::vector<PlacedLayout> all_placements(const Layout& layout, const Cluster& cl
   return result;
 }
 
+// Whether the group that holds least fits without recomputation.
+bool fits_without_recomputation(StepModel& model, PlacedLayout layout) {
+  layout.recompute = Recompute::none;
+  layout.recompute_ranks = 0;
+  const Schedule schedule = make_schedule(
+      {.name = layout.schedule,
+       .pipeline = layout.pipeline,
+       .micro_batches = layout.micro_batches,
+       .chunks = layout.chunks,
+       .group = groups_to_try(layout.schedule, layout.pipeline, layout.micro_batches, 8).front()});
+  const auto memory = model.memory(layout, model.cut(layout), schedule);
+  bool fits = true;
+  for (int rank = 0; rank < layout.pipeline; ++rank) {
+    fits = fits && memory[static_cast<size_t>(rank)].total() <= model.device_memory(layout, rank);
+  }
+  return fits;
+}
+
 // The fastest group of the layout's schedule that fits; endless when none does.
 double step_time(StepModel& model, const PlacedLayout& layout) {
   const std::vector<Stage> stages = model.cut(layout);
@@ -159,6 +177,7 @@ std::vector<double> all_step_times(const Job& job, const Cluster& cluster) {
   for (const Layout& layout : all_layouts(job, cluster)) {
     double least = 1e30;
     for (const PlacedLayout& placed : all_placements(layout, cluster)) {
+      if (layout.recompute_ranks > 0 && fits_without_recomputation(model, placed)) continue;
       least = std::min(least, step_time(model, placed));
     }
     if (least < 1e30) seconds.push_back(least);
