@@ -4,9 +4,9 @@
 //   plan-speed
 //
 // Plans Llama 8B and 405B (bf16, sequences of 8192, 2048 samples a step, every choice open) for
-// clusters of 8 to 131,072 H100. Each size runs in a process of its own, so that its peak memory is
-// its own. The last column compares with one simulation of the plan's step: what the search would
-// cost if it knew the answer.
+// clusters of 8 to 131,072 H100, and Llama 70B and two GPTs (sequences of 2048) for 1,024. Each
+// size runs in a process of its own, so that its peak memory is its own. The last column compares
+// with one simulation of the plan's step: what the search would cost if it knew the answer.
 
 #include <fmt/format.h>
 #include <sys/resource.h>
@@ -40,6 +40,17 @@ Job llama(const std::string& name, int layers, int hidden, int heads, int ffn_hi
   job.training.global_batch = 2048;
   job.training.dtype = Dtype::bf16;
   job.training.reduction = Reduction::fast;
+  return job;
+}
+
+Job gpt(const std::string& name, int layers, int hidden, int heads) {
+  Job job = llama(name, layers, hidden, heads, 4 * hidden);
+  job.model.family = Family::gpt2;
+  job.model.kv_heads = heads;
+  job.model.head_dim = hidden / heads;
+  job.model.vocab = 51200;
+  job.model.sequence = job.model.positions = 2048;
+  job.model.tied_embeddings = true;
   return job;
 }
 
@@ -117,6 +128,9 @@ int main() {
   const auto small = llama("8B", 32, 4096, 32, 14336);
   const auto large = llama("405B", 126, 16384, 128, 53248);
   for (const int devices : {8, 64, 512, 1024}) measure_in_a_child(small, devices);
+  measure_in_a_child(llama("70B", 80, 8192, 64, 28672), 1024);
+  measure_in_a_child(gpt("175B", 96, 12288, 96), 1024);
+  measure_in_a_child(gpt("530B", 105, 20480, 128), 1024);
   for (const int devices : {512, 1024, 4096, 16384, 65536, 131072}) {
     measure_in_a_child(large, devices);
   }

@@ -43,7 +43,9 @@ std::string paragraph(const std::string& lead, const std::string& text) {
   std::string out = lead;
   size_t column = lead.size();
   for (size_t begin = 0; begin < text.size();) {
-    const size_t end = std::min(text.find(' ', begin), text.size());
+    size_t end = std::min(text.find(' ', begin), text.size());
+    // A number and its "%" stay together.
+    if (text.compare(end, 2, " %") == 0) end = std::min(text.find(' ', end + 1), text.size());
     const bool first = column == lead.size();
     if (!first && column + 1 + end - begin > kWidth) {
       out += "\n" + std::string(lead.size(), ' ');

@@ -95,14 +95,14 @@ std::string axes_table(const Plan& plan, const Cluster& cluster) {
   const NodeGroup& outside = slowest([](const NodeGroup& g) { return g.nics * g.nic_bytes_per_s; });
   std::string text;
   for (const AxisSpan& span : axis_spans(plan, cluster)) {
-    text += fmt::format("  {:<9} {:>6} rank{} ", span.axis, span.ranks, span.ranks == 1 ? "" : "s");
+    text += fmt::format("  {:<9} {:>6} rank{}", span.axis, span.ranks, span.ranks == 1 ? "" : "s");
     if (span.ranks == 1) {
       text += "\n";
     } else if (span.nodes == 1) {
-      text += fmt::format(" inside a node: {}, {:.4g} GB/s\n", name_of(inside.link),
+      text += fmt::format("  inside a node: {}, {:.4g} GB/s\n", name_of(inside.link),
                           inside.link_bytes_per_s / 1e9);
     } else {
-      text += fmt::format(" over {} nodes{}: {} x {:.4g} Gbit/s per node\n", span.nodes,
+      text += fmt::format("  over {} nodes{}: {} x {:.4g} Gbit/s per node\n", span.nodes,
                           span.leaves > 1 ? fmt::format(" of {} leaves", span.leaves) : "",
                           outside.nics, outside.nic_bytes_per_s * 8 / 1e9);
     }
