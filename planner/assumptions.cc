@@ -48,6 +48,7 @@ Execution execution_of(const Job& job, const Cluster& cluster) {
   execution.overlap_tensor = said.overlap_tensor.value_or(execution.overlap_tensor);
   execution.sharding_ranks = said.sharding_ranks.value_or(execution.sharding_ranks);
   execution.sharding_buckets = said.sharding_buckets.value_or(execution.sharding_buckets);
+  execution.issue_ahead = said.issue_ahead.value_or(execution.issue_ahead);
   execution.issue_us = said.issue_us.value_or(execution.issue_us);
   return execution;
 }
@@ -65,7 +66,8 @@ Job with_assumptions(Job job, const Cluster& cluster) {
                    .overlap_tensor = execution.overlap_tensor,
                    .sharding_ranks = execution.sharding_ranks,
                    .sharding_buckets = execution.sharding_buckets,
-                   .issue_us = execution.issue_us};
+                   .issue_us = execution.issue_us,
+                   .issue_ahead = execution.issue_ahead};
   const bool cpu = std::any_of(cluster.groups.begin(), cluster.groups.end(),
                                [](const NodeGroup& nodes) { return nodes.device.is_cpu(); });
   job.training.reduction = job.training.reduction_on(cpu);

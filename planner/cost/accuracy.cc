@@ -15,7 +15,7 @@ struct Ground {
   double band;
 };
 constexpr Ground kGround[] = {
-    {"A100", 420, 0.28}, {"H100", 93, 0.10}, {"B200", 27, 0.25}, {"T4", 20, 0.58}};
+    {"A100", 420, 0.25}, {"H100", 93, 0.10}, {"B200", 27, 0.25}, {"T4", 20, 0.58}};
 constexpr double kUnknown = 0.40;
 
 // What the runs span.

@@ -218,7 +218,7 @@ double DeviceSpeed::seconds(const std::vector<Kernel>& kernels) const {
     device += seconds(kernel);
     issued += kernel.launches;
   }
-  return std::max(device, issued * issue_s);
+  return issue_ahead ? std::max(device, issued * issue_s) : device + issued * issue_s;
 }
 
 // Devices without bf16 run it as fp16 where they have that (the same matrix units and sizes).
@@ -228,14 +228,16 @@ double peak_flops(const Device& device, Dtype dtype) {
   return device.fp16_flops > 0 ? device.fp16_flops : device.fp32_flops;
 }
 
-DeviceSpeed device_speed(const Device& device, Dtype dtype, double slowdown, double issue_s) {
+DeviceSpeed device_speed(const Device& device, Dtype dtype, double slowdown,
+                         const Execution& execution) {
   const double peak = peak_flops(device, dtype) / slowdown;
   const bool cpu = device.is_cpu();
   return {.flops = peak * device.matmul_efficiency,
           .attention_flops = peak * device.attention_efficiency,
           .bytes_per_s = device.memory_bytes_per_s * device.memory_efficiency / slowdown,
           .start_s = (cpu ? kCpuLaunch : kGpuStart) * slowdown,
-          .issue_s = cpu ? 0 : issue_s,
+          .issue_s = cpu ? 0 : execution.issue_us * 1e-6,
+          .issue_ahead = execution.issue_ahead,
           .multiprocessors = device.multiprocessors};
 }
 

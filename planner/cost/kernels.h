@@ -60,13 +60,15 @@ PartKernels head_kernels(const Model& model, const WorkShape& shape);
 // User's Guide, "Tile and wave quantization"): smaller tiles quantise finer but sustain less, a
 // split of k makes more tiles, and every tile fills its pipeline first. The best choice counts, as
 // the library's heuristic would have it. A part takes the longer of its kernels on the device and
-// of their issue on the host, which runs ahead of the device.
+// of their issue on the host, which runs ahead of the device, or both, where the host waits for
+// each kernel.
 struct DeviceSpeed {
   double flops = 0;            // sustained by large matrix products
   double attention_flops = 0;  // sustained by fused attention
   double bytes_per_s = 0;      // memory, streaming
   double start_s = 0;          // from one kernel to the next on the device
   double issue_s = 0;          // host time for each kernel
+  bool issue_ahead = true;
   int multiprocessors = 0;
 
   double seconds(const Kernel& kernel) const;
@@ -75,7 +77,8 @@ struct DeviceSpeed {
  private:
   double product_seconds(const Kernel& kernel) const;
 };
-DeviceSpeed device_speed(const Device& device, Dtype dtype, double slowdown, double issue_s);
+DeviceSpeed device_speed(const Device& device, Dtype dtype, double slowdown,
+                         const Execution& execution);
 
 // The figure that MFU is a share of: the device's dense peak for the dtype.
 double peak_flops(const Device& device, Dtype dtype);

@@ -48,7 +48,7 @@ DeviceSpeed NodeKind::speed(int ranks) const {
   const int busy = std::min(nodes_.devices, ranks);
   const bool shared = nodes_.device.is_cpu() && nodes_.cores > 0 && busy > nodes_.cores;
   const double slowdown = shared ? static_cast<double>(busy) / nodes_.cores : 1;
-  return device_speed(nodes_.device, job_.training.dtype, slowdown, execution_.issue_us * 1e-6);
+  return device_speed(nodes_.device, job_.training.dtype, slowdown, execution_);
 }
 
 // Of two collectives a layer and direction, what no matrix product hides. In the backward the

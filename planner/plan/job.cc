@@ -191,6 +191,7 @@ ExecutionPins read_execution(TomlTable table) {
                                                          {"full", TensorOverlap::full}});
   execution.sharding_ranks = read_pinned_int(table, "sharding_ranks", 0, 1 << 20);
   execution.sharding_buckets = read_pinned_bool(table, "sharding_buckets");
+  execution.issue_ahead = read_pinned_bool(table, "issue_ahead");
   if (!is_auto(table, "issue_us", "a number from 0 to 1e6")) {
     execution.issue_us = table.optional_number("issue_us", 0, 1e6);
   }

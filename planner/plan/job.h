@@ -70,7 +70,8 @@ struct Execution {
   // They exchange gradients and new weights in flat buckets; false: tensor by tensor, to and from
   // the one replica that owns it.
   bool sharding_buckets = true;
-  double issue_us = 8;  // host time to issue one kernel
+  double issue_us = 8;      // host time to issue one kernel
+  bool issue_ahead = true;  // while the device works on earlier ones
   bool operator==(const Execution&) const = default;
 };
 
@@ -88,6 +89,7 @@ struct ExecutionPins {
   std::optional<int> sharding_ranks = {};
   std::optional<bool> sharding_buckets = {};
   std::optional<double> issue_us = {};
+  std::optional<bool> issue_ahead = {};
   bool operator==(const ExecutionPins&) const = default;
 };
 

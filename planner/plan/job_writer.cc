@@ -80,6 +80,7 @@ std::string execution_table(const ExecutionPins& execution, std::string_view pre
   text += choice("overlap_tensor", execution.overlap_tensor);
   text += pin("sharding_ranks", execution.sharding_ranks);
   text += pin("sharding_buckets", execution.sharding_buckets);
+  text += pin("issue_ahead", execution.issue_ahead);
   text += fmt::format("issue_us = {}\n",
                       execution.issue_us ? toml_number(*execution.issue_us) : "\"auto\"");
   return text;

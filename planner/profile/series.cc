@@ -83,7 +83,7 @@ ProfileSeries profile_series(const Job& job, const NodeGroup& nodes) {
 }
 
 HeadShare head_share(const Job& job, const NodeGroup& nodes) {
-  const DeviceSpeed speed = device_speed(nodes.device, job.training.dtype, 1, 0);
+  const DeviceSpeed speed = device_speed(nodes.device, job.training.dtype, 1, {.issue_us = 0});
   return [speed, job](int tensor, int micro_batch) {
     WorkShape shape;
     shape.micro_batch = micro_batch;

@@ -89,6 +89,7 @@ ExecutionPins random_execution(std::mt19937_64& random) {
   execution.overlap_tensor = static_cast<TensorOverlap>(up_to(random, 0, 2));
   execution.sharding_ranks = up_to(random, 0, 1000);
   execution.sharding_buckets = coin(random);
+  execution.issue_ahead = coin(random);
   execution.issue_us = between(random, 0, 100);
   if (coin(random)) execution.attention = std::nullopt;
   if (coin(random)) execution.dropout = std::nullopt;

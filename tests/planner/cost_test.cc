@@ -484,6 +484,20 @@ TEST(Step, TensorRanksCanSendSharesOfAMessage) {
   EXPECT_DOUBLE_EQ(costs(true).hop - costs(false).hop, 0.75 * 8 * 128 * 256 * 4 / 1e11);
 }
 
+// A host that waits for each kernel adds its time to the device's; one that runs ahead hides it.
+TEST(Kernels, AHostThatWaitsAddsItsTime) {
+  const Device device{.name = "X", .memory_bytes_per_s = 1e12, .bf16_flops = 1e14};
+  const std::vector<Kernel> kernels = {{.bytes = 1e9, .launches = 4}};
+  const auto seconds = [&](double issue_us, bool ahead) {
+    return device_speed(device, Dtype::bf16, 1, {.issue_us = issue_us, .issue_ahead = ahead})
+        .seconds(kernels);
+  };
+  const double alone = seconds(0, true);
+  EXPECT_EQ(seconds(10, true), alone);
+  EXPECT_NEAR(seconds(10, false), alone + 4 * 10e-6, 1e-12);
+  EXPECT_NEAR(seconds(1e6, true), 4, 1e-12);
+}
+
 // Of 64 normal variates the largest is expected sqrt(2 ln 64) = 2.884 standard deviations above the
 // mean, of the 4 of a node sqrt(2 ln 4) = 1.665: with 2 % that is 2.44 % more work in a step.
 TEST(Step, ManyDevicesGoAtThePaceOfTheSlowest) {
