@@ -170,15 +170,14 @@ class Search {
     const std::vector<Options>& options = choices_.options(layout, on_cpu(sequence));
     result_.considered += static_cast<int64_t>(count * options.size());
     // Recomputation only adds to the work that the first bound is made of, and sharding is no part
-    // of it.
+    // of it; but figures that were measured may say anything.
     Candidate candidate{placed_on(layout, sequences_[sequence].front()), sequence,
                         ++degrees_ * kMostCompletions * kMostOptions, kNever};
     for (const Options& choice : options) {
-      if (choice.recompute != options.front().recompute ||
-          choice.recompute_ranks != options.front().recompute_ranks ||
-          choice.optimizer_sharding != options.front().optimizer_sharding) {
-        continue;
-      }
+      const bool adds = choice.recompute != options.front().recompute ||
+                        choice.recompute_ranks != options.front().recompute_ranks ||
+                        choice.optimizer_sharding != options.front().optimizer_sharding;
+      if (adds && !options_.profile) continue;
       take(choice, candidate.layout, sequence);
       candidate.seconds = std::min(candidate.seconds, model_.quick_bound(candidate.layout));
     }

@@ -35,8 +35,10 @@ void add_schedule_option(CLI::App& command, PlanningInput& input) {
 }
 
 void add_profile_option(CLI::App& command, PlanningInput& input) {
-  command.add_option("--profile", input.profile,
-                     "measured times of this job on CPU ranks, from `trireme profile`");
+  command.add_option(
+      "--profile", input.profile,
+      "measured times of this job: on CPU ranks from `trireme profile`, on accelerators\n"
+      "written by hand (docs/profile.md)");
 }
 
 Job load_job(const std::string& path, const std::vector<std::string>& pins) {

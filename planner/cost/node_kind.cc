@@ -34,6 +34,13 @@ StageCost PartSeconds::total() const {
   return plus(compute, communication);
 }
 
+StageCost stage_seconds(const ModelSeconds& model, const Stage& stage) {
+  StageCost cost = times(stage.layers, model.layer.total());
+  if (stage.embedding) cost = plus(cost, model.embedding.total());
+  if (stage.head) cost = plus(cost, model.head.total());
+  return cost;
+}
+
 NodeKind::NodeKind(const Job& job, const Execution& execution, const Cluster& cluster, size_t group,
                    const Profile* profile)
     : job_(job),
@@ -41,7 +48,11 @@ NodeKind::NodeKind(const Job& job, const Execution& execution, const Cluster& cl
       nodes_(cluster.groups[group]),
       group_(group),
       links_(cluster) {
-  if (profile != nullptr && nodes_.device.is_cpu()) measured_.emplace(*profile, nodes_);
+  if (profile == nullptr) return;
+  if (!profile->accelerator && nodes_.device.is_cpu()) measured_.emplace(*profile, nodes_);
+  if (profile->accelerator && profile->accelerator->device == nodes_.device.name) {
+    accelerator_ = &*profile->accelerator;
+  }
 }
 
 DeviceSpeed NodeKind::speed(int ranks) const {
@@ -72,6 +83,12 @@ double NodeKind::tensor_seconds(const Layout& layout) const {
   const double bytes = static_cast<double>(layout.micro_batch) * job_.model.sequence *
                        job_.model.hidden *
                        work_shape(job_, execution_, layout, Recompute::none).element_bytes();
+  using Collective = AcceleratorProfile::Collective;
+  if (accelerator_ != nullptr) {
+    const auto kind =
+        layout.sequence_parallel ? Collective::scatter_gather : Collective::all_reduce;
+    if (const auto seconds = accelerator_->seconds(kind, layout.tensor, 1, bytes)) return *seconds;
+  }
   const Path path = links_.tensor(group_, layout.tensor);
   return layout.sequence_parallel ? scatter_gather_seconds(layout.tensor, bytes, path)
                                   : all_reduce_seconds(layout.tensor, bytes, path);
@@ -100,16 +117,33 @@ ModelSeconds NodeKind::find_seconds(const Layout& layout, int ranks, Recompute r
   result.layer.compute = seconds_of(device, layer_kernels(model, shape));
   result.embedding.compute = seconds_of(device, embedding_kernels(model, shape));
   result.head.compute = seconds_of(device, head_kernels(model, shape));
-  if (layout.tensor == 1) return result;
+  if (layout.tensor > 1) add_collectives(layout, recompute, result);
+  replace_measured(layout, recompute, result);
+  return result;
+}
+
+void NodeKind::add_collectives(const Layout& layout, Recompute recompute,
+                               ModelSeconds& result) const {
   // Two all-reduces per layer and direction (Shoeybi et al. 2019, Megatron-LM, section 3); with
   // sequence parallelism each becomes a reduce-scatter and an all-gather of the same volume.
   const double once = tensor_seconds(layout);
   result.layer.communication = exposed_communication(once, recompute, result.layer.compute);
   result.embedding.communication = {once, 0, 0};
-  const double scalars = 3.0 * 4 * layout.micro_batch * model.sequence;
+  const double scalars = 3.0 * 4 * layout.micro_batch * job_.model.sequence;
   result.head.communication = {
       all_reduce_seconds(layout.tensor, scalars, links_.tensor(group_, layout.tensor)), once, 0};
-  return result;
+}
+
+// What a timer showed includes the collectives.
+void NodeKind::replace_measured(const Layout& layout, Recompute recompute,
+                                ModelSeconds& result) const {
+  if (accelerator_ == nullptr) return;
+  const auto parts =
+      accelerator_->parts(layout.tensor, layout.micro_batch, layout.sequence_parallel, recompute);
+  if (!parts) return;
+  result.layer = {parts->layer, {0, 0, 0}};
+  if (parts->embedding) result.embedding = {*parts->embedding, {0, 0, 0}};
+  if (parts->head) result.head = {*parts->head, {0, 0, 0}};
 }
 
 }  // namespace trireme

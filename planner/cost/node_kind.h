@@ -34,6 +34,9 @@ struct ModelSeconds {
   PartSeconds layer, embedding, head;
 };
 
+// Of all that a stage consists of.
+StageCost stage_seconds(const ModelSeconds& model, const Stage& stage);
+
 // What the nodes of one group make of a job's layers. Figures come from the kernel counts and the
 // cluster file; on CPU nodes those of a profile take their place where it has them. Keeps
 // references to job, execution and cluster, which must outlive it; remembers what it computed, so
@@ -46,6 +49,8 @@ class NodeKind {
   const NodeGroup& nodes() const { return nodes_; }
   int device_count() const { return static_cast<int>(nodes_.hosts.size()) * nodes_.devices; }
   const std::optional<MeasuredStep>& measured() const { return measured_; }
+  // Null where nothing was measured on such devices.
+  const AcceleratorProfile* accelerator() const { return accelerator_; }
 
   // `ranks`: how many of the layout sit on this kind of node. CPU slots that outnumber their node's
   // cores share them.
@@ -58,6 +63,8 @@ class NodeKind {
 
  private:
   ModelSeconds find_seconds(const Layout& layout, int ranks, Recompute recompute) const;
+  void add_collectives(const Layout& layout, Recompute recompute, ModelSeconds& result) const;
+  void replace_measured(const Layout& layout, Recompute recompute, ModelSeconds& result) const;
   StageCost exposed_communication(double once, Recompute recompute, const StageCost& compute) const;
 
   const Job& job_;
@@ -66,6 +73,7 @@ class NodeKind {
   size_t group_;
   Links links_;
   std::optional<MeasuredStep> measured_;
+  const AcceleratorProfile* accelerator_ = nullptr;
   std::map<std::tuple<int, int, int, bool, Recompute>, ModelSeconds>
       seconds_;  // tensor, micro-batch, busy slots, sequence parallel, recompute
 };

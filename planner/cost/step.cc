@@ -26,14 +26,6 @@ StageCost compute_of(const PartSeconds& part) {
 StageCost communication_of(const PartSeconds& part) {
   return part.communication;
 }
-StageCost total_of(const PartSeconds& part) {
-  return part.total();
-}
-
-// Weights, and for GPT biases, of both norms, attention and feed-forward.
-int layer_tensors(const Model& model) {
-  return model.family == Family::llama ? 9 : 16;
-}
 
 // Where a rank waits until its message has arrived, the op that makes it takes that much longer.
 void block_on_sends(const std::vector<Stage>& stages, Costs& costs) {
@@ -73,8 +65,16 @@ StepModel::StepModel(const Job& job, const Cluster& cluster, const Profile* prof
 }
 
 std::string StepModel::basis(const PlacedLayout& layout) const {
-  const auto& measured = kinds_[layout.placement.runs.front().group].measured();
-  return measured ? measured->basis(layout) : "the profile is for CPU nodes and was not used";
+  const NodeKind& kind = kinds_[layout.placement.runs.front().group];
+  if (kind.measured()) return kind.measured()->basis(layout);
+  const AcceleratorProfile* profile = kind.accelerator();
+  if (profile == nullptr) return "the profile is for other devices and was not used";
+  const bool known =
+      profile->parts(layout.tensor, layout.micro_batch, layout.sequence_parallel, layout.recompute)
+          .has_value();
+  return known ? "layer times are those of the profile"
+               : "the profile has no layer times for this tensor degree and these options: they "
+                 "are those of the cluster file and may not compare with measured ones";
 }
 
 const MeasuredStep* StepModel::measured(const PlacedLayout& layout) const {
@@ -160,7 +160,7 @@ Costs StepModel::costs(const PlacedLayout& layout, const std::vector<Stage>& sta
   const double pace = this->pace(layout);
   for (const Stage& stage : stages) {
     const ModelSeconds& model = *of_rank[static_cast<size_t>(stage.pipeline_rank)];
-    costs.stages.push_back(times(pace, stage_cost(model, stage, total_of)));
+    costs.stages.push_back(times(pace, stage_seconds(model, stage)));
   }
   add_messages(layout, stages, costs);
   return costs;
@@ -203,46 +203,6 @@ double StepModel::layer_seconds(const Layout& layout, size_t group) {
   return work_of(layout, kinds_[group].seconds(layout, ranks, layout.recompute).layer.total());
 }
 
-double StepModel::gradient_bytes() const {
-  const bool fp32 = job_.training.dtype == Dtype::fp32 || execution_.gradient_dtype == Dtype::fp32;
-  return fp32 ? 4 : 2;
-}
-
-// Gradients of one stage among the data replicas. With an optimizer that is sharded over all of
-// them it is a reduce-scatter, half of an all-reduce, and an all-gather of the new weights, in the
-// type of the products; sharded over some of them, the gradients' all-reduce and an all-gather
-// among those. Tensor by tensor, each goes round a ring to its owner and comes back.
-std::vector<double> StepModel::reduction_seconds(const PlacedLayout& layout,
-                                                 const std::vector<Stage>& stages) {
-  std::vector<double> seconds = stage_parameters(job_.model, layout, stages);
-  if (measured(layout) || !layout.trains() || layout.data == 1) {
-    return std::vector<double>(seconds.size(), 0);  // a profile has it in the step's end
-  }
-  const Path path = data_path(layout);
-  if (layout.optimizer_sharding == 0) {
-    for (double& of_stage : seconds) {
-      of_stage = all_reduce_seconds(layout.data, gradient_bytes() * of_stage, path);
-    }
-    return seconds;
-  }
-  const double weight = job_.training.dtype == Dtype::fp32 ? 4 : 2;
-  PlacedLayout sharing = layout;
-  sharing.data = optimizer_shards(execution_, layout);
-  const bool all = sharing.data == layout.data;
-  const Path among = all ? path : data_path(sharing);
-  for (size_t s = 0; s < stages.size(); ++s) {
-    const double parameters = seconds[s];
-    seconds[s] = all ? scatter_gather_seconds(layout.data,
-                                              (gradient_bytes() + weight) / 2 * parameters, path)
-                     : all_reduce_seconds(layout.data, gradient_bytes() * parameters, path) +
-                           scatter_gather_seconds(sharing.data, weight / 2 * parameters, among);
-    if (execution_.sharding_buckets) continue;
-    const int tensors = stages[s].layers * layer_tensors(job_.model);
-    seconds[s] += 2.0 * tensors * (sharing.data - 1) * among.latency_s;
-  }
-  return seconds;
-}
-
 std::vector<double> StepModel::parameters_by_rank(const PlacedLayout& layout,
                                                   const std::vector<Stage>& stages) const {
   const std::vector<double> parameters = stage_parameters(job_.model, layout, stages);
@@ -269,60 +229,6 @@ double StepModel::optimizer_seconds(const PlacedLayout& layout,
     most = std::max(most, of_rank[static_cast<size_t>(p)] * bytes / speed.bytes_per_s);
   }
   return most / optimizer_shards(execution_, layout);
-}
-
-// What a stage's own last backward hides of its reduction: layers are reduced as their gradients
-// come, so all but the last layer's share can be under way when the backward ends.
-double StepModel::hidden_reduction(const Stage& stage, double backward, double seconds) const {
-  if (!execution_.overlap_gradients) return 0;
-  const double layers = std::max(1, stage.layers);
-  return std::min(seconds, backward) * (layers - 1) / layers;
-}
-
-// By pipeline rank: when its gradients are reduced, chunk after chunk as each gets its last
-// gradient.
-std::vector<double> StepModel::reductions_end(const PlacedLayout& layout,
-                                              const std::vector<Stage>& stages,
-                                              const Timing& timing) {
-  const std::vector<double> reductions = reduction_seconds(layout, stages);
-  using Queue = std::vector<std::pair<double, double>>;  // last gradient, time to reduce
-  std::vector<Queue> queues(static_cast<size_t>(layout.pipeline));
-  const double pace = this->pace(layout);
-  for (size_t s = 0; s < stages.size(); ++s) {
-    const auto rank = static_cast<size_t>(stages[s].pipeline_rank);
-    const double backward =
-        pace *
-        stage_cost(model_seconds(layout, stages[s].pipeline_rank), stages[s], total_of).backward();
-    queues[rank].emplace_back(timing.last_gradient[s],
-                              reductions[s] - hidden_reduction(stages[s], backward, reductions[s]));
-  }
-  std::vector<double> ends;
-  for (Queue& queue : queues) {
-    std::sort(queue.begin(), queue.end());
-    double now = 0;
-    if (execution_.overlap_gradients) {
-      for (const auto& [ready, seconds] : queue) now = std::max(now, ready) + seconds;
-    } else {
-      now = queue.back().first;
-      for (const auto& [ready, seconds] : queue) now += seconds;
-    }
-    ends.push_back(now);
-  }
-  return ends;
-}
-
-// The two copies of a tied embedding agree on their gradient.
-double StepModel::tied_bytes(const Layout& layout, const std::vector<Stage>& stages) const {
-  const bool together = stages.front().pipeline_rank == stages.back().pipeline_rank;
-  if (!job_.model.tied_embeddings || together || !layout.trains()) return 0;
-  return static_cast<double>(largest_share(job_.model, layout.tensor).vocab) * job_.model.hidden *
-         gradient_bytes();
-}
-
-double StepModel::tied_reduction_seconds(const PlacedLayout& layout,
-                                         const std::vector<Stage>& stages) {
-  const double table = tied_bytes(layout, stages);
-  return table > 0 ? all_reduce_seconds(2, table, pipeline_paths(layout).ends) : 0;
 }
 
 std::vector<double> StepModel::activation_bytes(const PlacedLayout& layout,

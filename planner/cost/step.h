@@ -125,6 +125,9 @@ class StepModel {
   double least_reduced(const PlacedLayout& layout, const std::vector<Stage>& stages,
                        const Costs& costs);
   double gradient_bytes() const;
+  // Of the replicas of a stage, as measured if it was.
+  double data_collective_seconds(AcceleratorProfile::Collective kind, const PlacedLayout& layout,
+                                 double bytes);
   double hidden_reduction(const Stage& stage, double backward, double seconds) const;
   std::vector<double> reduction_seconds(const PlacedLayout& layout,
                                         const std::vector<Stage>& stages);

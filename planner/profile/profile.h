@@ -6,12 +6,15 @@
 #include <vector>
 
 #include "planner/plan/job.h"
+#include "planner/profile/accelerator_profile.h"
 #include "planner/simulator.h"
 
 namespace trireme {
 
-// What training steps of one model really took on one machine with CPU slots, measured by `trireme
-// profile` (docs/profile.md). Seconds are those of a rank that has the cores it can use to itself.
+// What training steps of one model really took (docs/profile.md): on one machine with CPU slots,
+// measured by `trireme profile`, or on accelerators, written by hand; then `accelerator` is set and
+// of the rest only name, model and dtype mean anything. Seconds on CPU slots are those of a rank
+// that has the cores it can use to itself.
 struct Profile {
   // One layer, the embedding and the head, one micro-batch, on one tensor group.
   struct Parts {
@@ -50,6 +53,7 @@ struct Profile {
   Dtype dtype = Dtype::fp32;
   Reduction reduction = Reduction::ordered;
   int cores = 1;  // that the ranks of the machine share
+  std::optional<AcceleratorProfile> accelerator;
   std::vector<MeasuredParts> measured;
   Message message;
   StepEnd end;

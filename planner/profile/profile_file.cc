@@ -43,9 +43,68 @@ void read_model(TomlTable table, Profile& profile) {
   model.sequence = read_count(table, "sequence");
   model.tied_embeddings = table.boolean("tied_embeddings");
   profile.dtype = table.choice("dtype", {"fp32", "bf16"}) == "fp32" ? Dtype::fp32 : Dtype::bf16;
-  profile.reduction = table.choice("reduction", {"ordered", "fast"}) == "fast" ? Reduction::fast
-                                                                               : Reduction::ordered;
+  const bool fast = table.optional_choice("reduction", {"ordered", "fast"}) == "fast";
+  profile.reduction = fast ? Reduction::fast : Reduction::ordered;
   table.finish();
+}
+
+std::optional<StageCost> read_cost_if_there(TomlTable& table, const char* key) {
+  return table.has(key) ? std::optional(read_cost(table, key)) : std::nullopt;
+}
+
+AcceleratorProfile::MeasuredParts read_accelerator_parts(TomlTable& table) {
+  AcceleratorProfile::MeasuredParts row;
+  row.tensor = read_count(table, "tensor");
+  row.micro_batch = read_count(table, "micro_batch");
+  row.sequence_parallel = table.boolean_or("sequence_parallel", false);
+  const auto recompute = table.optional_choice("recompute", recompute_names());
+  if (recompute) row.recompute = *recompute_named(*recompute);
+  row.parts.layer = read_cost(table, "layer");
+  row.parts.embedding = read_cost_if_there(table, "embedding");
+  row.parts.head = read_cost_if_there(table, "head");
+  table.finish();
+  return row;
+}
+
+AcceleratorProfile::MeasuredCollective read_collective(TomlTable& table) {
+  AcceleratorProfile::MeasuredCollective row;
+  if (table.choice("kind", {"all_reduce", "scatter_gather"}) == "scatter_gather") {
+    row.kind = AcceleratorProfile::Collective::scatter_gather;
+  }
+  row.ranks = static_cast<int>(table.integer("ranks", 2, kMost));
+  row.nodes = static_cast<int>(table.integer_or("nodes", 1, 1, row.ranks));
+  row.bytes = table.number("bytes", 1, 1e15);
+  row.seconds = table.number("seconds", 1e-12, kMostSeconds);
+  table.finish();
+  return row;
+}
+
+// Each combination of what `key` says of a row stands once.
+template <class Row, class Read, class Key>
+std::vector<Row> read_rows(std::vector<TomlTable> tables, const char* first, Read read, Key key) {
+  std::vector<Row> rows;
+  std::set<decltype(key(Row{}))> seen;
+  for (TomlTable& table : tables) {
+    rows.push_back(read(table));
+    if (seen.insert(key(rows.back())).second) continue;
+    throw table.error(first, "found the same choices again, expected each combination once");
+  }
+  return rows;
+}
+
+AcceleratorProfile read_accelerator(TomlTable& root, const std::string& device) {
+  AcceleratorProfile profile{device, {}, {}};
+  profile.measured = read_rows<AcceleratorProfile::MeasuredParts>(
+      root.tables("measured"), "tensor", read_accelerator_parts, [](const auto& row) {
+        return std::make_tuple(row.tensor, row.micro_batch, row.sequence_parallel, row.recompute);
+      });
+  profile.collectives = read_rows<AcceleratorProfile::MeasuredCollective>(
+      root.tables("collective"), "kind", read_collective,
+      [](const auto& row) { return std::make_tuple(row.kind, row.ranks, row.nodes, row.bytes); });
+  if (profile.measured.empty() && profile.collectives.empty()) {
+    throw root.error("measured", "missing, expected a table [[measured]] or [[collective]]");
+  }
+  return profile;
 }
 
 void read_measured(TomlTable& root, Profile& profile) {
@@ -82,6 +141,12 @@ Profile parse_profile(std::string_view text, const std::string& name) {
   root.choice("format", {kFormat});
   Profile profile;
   profile.name = name;
+  if (const auto device = root.optional_string("device")) {
+    read_model(root.table("model"), profile);
+    profile.accelerator = read_accelerator(root, *device);
+    root.finish();
+    return profile;
+  }
   profile.cores = read_count(root, "cores");
   read_model(root.table("model"), profile);
   read_measured(root, profile);

@@ -1,0 +1,129 @@
+#include <algorithm>
+#include <set>
+#include <utility>
+
+#include "planner/cost/step.h"
+
+namespace trireme {
+namespace {
+
+// Weights, and for GPT biases, of both norms, attention and feed-forward.
+int layer_tensors(const Model& model) {
+  return model.family == Family::llama ? 9 : 16;
+}
+
+}  // namespace
+
+double StepModel::gradient_bytes() const {
+  const bool fp32 = job_.training.dtype == Dtype::fp32 || execution_.gradient_dtype == Dtype::fp32;
+  return fp32 ? 4 : 2;
+}
+
+double StepModel::data_collective_seconds(AcceleratorProfile::Collective kind,
+                                          const PlacedLayout& layout, double bytes) {
+  const Run& run = layout.placement.runs.front();
+  const AcceleratorProfile* profile = kinds_[run.group].accelerator();
+  if (profile != nullptr && layout.placement.runs.size() == 1) {
+    std::set<int> nodes;
+    for (int d = 0; d < layout.data && !profile->collectives.empty(); ++d) {
+      nodes.insert(seat_of(cluster_, layout, {0, d, 0}).node);
+    }
+    const auto seconds = profile->seconds(kind, layout.data, static_cast<int>(nodes.size()), bytes);
+    if (seconds) return *seconds;
+  }
+  return kind == AcceleratorProfile::Collective::all_reduce
+             ? all_reduce_seconds(layout.data, bytes, data_path(layout))
+             : scatter_gather_seconds(layout.data, bytes, data_path(layout));
+}
+
+// Gradients of one stage among the data replicas. With an optimizer that is sharded over all of
+// them it is a reduce-scatter, half of an all-reduce, and an all-gather of the new weights, in the
+// type of the products; sharded over some of them, the gradients' all-reduce and an all-gather
+// among those. Tensor by tensor, each goes round a ring to its owner and comes back.
+std::vector<double> StepModel::reduction_seconds(const PlacedLayout& layout,
+                                                 const std::vector<Stage>& stages) {
+  std::vector<double> seconds = stage_parameters(job_.model, layout, stages);
+  if (measured(layout) || !layout.trains() || layout.data == 1) {
+    return std::vector<double>(seconds.size(), 0);  // a profile has it in the step's end
+  }
+  using Collective = AcceleratorProfile::Collective;
+  if (layout.optimizer_sharding == 0) {
+    for (double& of_stage : seconds) {
+      of_stage =
+          data_collective_seconds(Collective::all_reduce, layout, gradient_bytes() * of_stage);
+    }
+    return seconds;
+  }
+  const double weight = job_.training.dtype == Dtype::fp32 ? 4 : 2;
+  PlacedLayout sharing = layout;
+  sharing.data = optimizer_shards(execution_, layout);
+  const bool all = sharing.data == layout.data;
+  for (size_t s = 0; s < stages.size(); ++s) {
+    const double parameters = seconds[s];
+    seconds[s] = all ? data_collective_seconds(Collective::scatter_gather, layout,
+                                               (gradient_bytes() + weight) / 2 * parameters)
+                     : data_collective_seconds(Collective::all_reduce, layout,
+                                               gradient_bytes() * parameters) +
+                           data_collective_seconds(Collective::scatter_gather, sharing,
+                                                   weight / 2 * parameters);
+    if (execution_.sharding_buckets) continue;
+    const int tensors = stages[s].layers * layer_tensors(job_.model);
+    seconds[s] += 2.0 * tensors * (sharing.data - 1) * data_path(sharing).latency_s;
+  }
+  return seconds;
+}
+
+// What a stage's own last backward hides of its reduction: layers are reduced as their gradients
+// come, so all but the last layer's share can be under way when the backward ends.
+double StepModel::hidden_reduction(const Stage& stage, double backward, double seconds) const {
+  if (!execution_.overlap_gradients) return 0;
+  const double layers = std::max(1, stage.layers);
+  return std::min(seconds, backward) * (layers - 1) / layers;
+}
+
+// By pipeline rank: when its gradients are reduced, chunk after chunk as each gets its last
+// gradient.
+std::vector<double> StepModel::reductions_end(const PlacedLayout& layout,
+                                              const std::vector<Stage>& stages,
+                                              const Timing& timing) {
+  const std::vector<double> reductions = reduction_seconds(layout, stages);
+  using Queue = std::vector<std::pair<double, double>>;  // last gradient, time to reduce
+  std::vector<Queue> queues(static_cast<size_t>(layout.pipeline));
+  const double pace = this->pace(layout);
+  for (size_t s = 0; s < stages.size(); ++s) {
+    const auto rank = static_cast<size_t>(stages[s].pipeline_rank);
+    const double backward =
+        pace * stage_seconds(model_seconds(layout, stages[s].pipeline_rank), stages[s]).backward();
+    queues[rank].emplace_back(timing.last_gradient[s],
+                              reductions[s] - hidden_reduction(stages[s], backward, reductions[s]));
+  }
+  std::vector<double> ends;
+  for (Queue& queue : queues) {
+    std::sort(queue.begin(), queue.end());
+    double now = 0;
+    if (execution_.overlap_gradients) {
+      for (const auto& [ready, seconds] : queue) now = std::max(now, ready) + seconds;
+    } else {
+      now = queue.back().first;
+      for (const auto& [ready, seconds] : queue) now += seconds;
+    }
+    ends.push_back(now);
+  }
+  return ends;
+}
+
+// The two copies of a tied embedding agree on their gradient.
+double StepModel::tied_bytes(const Layout& layout, const std::vector<Stage>& stages) const {
+  const bool together = stages.front().pipeline_rank == stages.back().pipeline_rank;
+  if (!job_.model.tied_embeddings || together || !layout.trains()) return 0;
+  return static_cast<double>(largest_share(job_.model, layout.tensor).vocab) * job_.model.hidden *
+         gradient_bytes();
+}
+
+double StepModel::tied_reduction_seconds(const PlacedLayout& layout,
+                                         const std::vector<Stage>& stages) {
+  const double table = tied_bytes(layout, stages);
+  return table > 0 ? all_reduce_seconds(2, table, pipeline_paths(layout).ends) : 0;
+}
+
+}  // namespace trireme
