@@ -68,7 +68,7 @@ Job with_assumptions(Job job, const Cluster& cluster) {
                    .sharding_buckets = execution.sharding_buckets,
                    .issue_us = execution.issue_us,
                    .issue_ahead = execution.issue_ahead};
-  const bool cpu = std::any_of(cluster.groups.begin(), cluster.groups.end(),
+  const bool cpu = std::all_of(cluster.groups.begin(), cluster.groups.end(),
                                [](const NodeGroup& nodes) { return nodes.device.is_cpu(); });
   job.training.reduction = job.training.reduction_on(cpu);
   return job;

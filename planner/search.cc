@@ -212,11 +212,13 @@ class Search {
     return result;
   }
 
-  // Puts these in the place of their degrees, as far as they may fit.
+  // Puts these in the place of their degrees, as far as they may fit. Several kinds of node have
+  // as much memory as the spread makes of them, which is still open.
   void open_options(size_t index) {
     const Candidate degrees = candidates_[index];
     for (Candidate& candidate : with_options(degrees)) {
-      if (options_.any_memory || lacks_on_average(candidate.layout) <= 0) {
+      const bool open = candidate.known == Known::options;
+      if (open || options_.any_memory || lacks_on_average(candidate.layout) <= 0) {
         push(std::move(candidate));
       } else {
         fastest_miss_ = std::min(fastest_miss_, candidate.seconds);
