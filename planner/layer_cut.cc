@@ -3,7 +3,9 @@
 #include <fmt/format.h>
 
 #include <algorithm>
+#include <cstdint>
 #include <functional>
+#include <limits>
 #include <numeric>
 #include <queue>
 #include <utility>
@@ -14,16 +16,18 @@ namespace trireme {
 namespace {
 
 // Gives `layers` items to bins one by one, each to the bin that is least loaded with it; an item
-// takes `item` in a bin. Ties go to the bin that stands first in `order`. Since the items are alike
-// this minimises the largest load: a bin above the optimum would have taken its last item while
-// some bin had room for it below.
+// takes `item` in a bin, which has room for so many. Ties go to the bin that stands first in
+// `order`. Since the items are alike this minimises the largest load: a bin above the optimum would
+// have taken its last item while some bin had room for it below.
 void fill(std::vector<int>& count, const std::vector<double>& start,
-          const std::vector<double>& item, int layers, const std::vector<size_t>& order) {
+          const std::vector<double>& item, const std::vector<int>& room, int layers,
+          const std::vector<size_t>& order) {
   using Load =
       std::pair<double, size_t>;  // of a bin with one item more, and its place in the order
   std::priority_queue<Load, std::vector<Load>, std::greater<>> lightest;
   const auto add = [&](size_t place) {
     const size_t bin = order[place];
+    if (count[bin] >= room[bin]) return;
     lightest.emplace(start[bin] + (count[bin] + 1) * item[bin], place);
   };
   for (size_t place = 0; place < order.size(); ++place) add(place);
@@ -50,20 +54,30 @@ std::vector<Stage> least_stages(const std::vector<StagePlace>& places) {
   return result;
 }
 
-// How many of `layers` each rank takes beyond those that its stages already hold.
-std::vector<int> layers_of_ranks(const std::vector<Stage>& stages, int pipeline, int layers,
-                                 const std::vector<PartTimes>& times) {
+// How many of `layers` each rank takes beyond those that its stages already hold; nothing where
+// they have no room for all.
+std::optional<std::vector<int>> layers_of_ranks(const std::vector<Stage>& stages, int pipeline,
+                                                int layers, const std::vector<PartTimes>& times,
+                                                const std::vector<int>& most) {
   const auto ranks = static_cast<size_t>(pipeline);
   std::vector<double> start(ranks, 0), item;
+  std::vector<int> room = most;
   for (const PartTimes& of_rank : times) item.push_back(of_rank.layer);
   for (const Stage& stage : stages) {
     const auto rank = static_cast<size_t>(stage.pipeline_rank);
     start[rank] += fixed_time(stage, times[rank]) + stage.layers * times[rank].layer;
+    room[rank] -= stage.layers;
   }
+  int64_t all = 0;
+  for (const int of_rank : room) {
+    if (of_rank < 0) return std::nullopt;
+    all += of_rank;
+  }
+  if (all < layers) return std::nullopt;
   std::vector<size_t> later_first(ranks);
   std::iota(later_first.rbegin(), later_first.rend(), size_t{0});
   std::vector<int> count(ranks, 0);
-  fill(count, start, item, layers, later_first);
+  fill(count, start, item, room, layers, later_first);
   return count;
 }
 
@@ -78,7 +92,8 @@ void spread(std::vector<Stage>& stages, const std::vector<size_t>& own, int laye
   }
   std::vector<size_t> earlier_first(held.size());
   std::iota(earlier_first.begin(), earlier_first.end(), size_t{0});
-  fill(held, start, std::vector<double>(held.size(), times.layer), layers, earlier_first);
+  fill(held, start, std::vector<double>(held.size(), times.layer),
+       std::vector<int>(held.size(), std::numeric_limits<int>::max()), layers, earlier_first);
   for (size_t chunk = 0; chunk < held.size(); ++chunk) stages[own[chunk]].layers = held[chunk];
 }
 
@@ -106,8 +121,10 @@ int fewest_layers(int pipeline, int chunks) {
   return std::max(0, pipeline * chunks - 2);
 }
 
-std::vector<Stage> cut_layers(int layers, const std::vector<StagePlace>& places,
-                              const std::vector<PartTimes>& times) {
+std::optional<std::vector<Stage>> cut_layers_within(int layers,
+                                                    const std::vector<StagePlace>& places,
+                                                    const std::vector<PartTimes>& times,
+                                                    const std::vector<int>& most) {
   const int count = static_cast<int>(places.size());
   const int least = std::max(0, count - 2);
   if (layers < least) {
@@ -119,13 +136,19 @@ std::vector<Stage> cut_layers(int layers, const std::vector<StagePlace>& places,
   }
   std::vector<Stage> stages = least_stages(places);
   const std::vector<std::vector<size_t>> own = stages_by_rank(places);
-  const std::vector<int> more =
-      layers_of_ranks(stages, static_cast<int>(own.size()), layers - least, times);
+  const auto more =
+      layers_of_ranks(stages, static_cast<int>(own.size()), layers - least, times, most);
+  if (!more) return std::nullopt;
   for (size_t rank = 0; rank < own.size(); ++rank) {
-    spread(stages, own[rank], more[rank], times[rank]);
+    spread(stages, own[rank], (*more)[rank], times[rank]);
   }
   number_layers(stages);
   return stages;
+}
+
+std::vector<Stage> cut_layers(int layers, const std::vector<StagePlace>& places,
+                              const std::vector<PartTimes>& times) {
+  return *cut_layers_within(layers, places, times, std::vector<int>(times.size(), layers));
 }
 
 std::vector<Stage> cut_layers(int layers, const std::vector<StagePlace>& places,

@@ -1,5 +1,6 @@
 #pragma once
 
+#include <optional>
 #include <vector>
 
 #include "planner/plan/plan.h"
@@ -29,6 +30,12 @@ struct PartTimes {
 // `times`: by pipeline rank.
 std::vector<Stage> cut_layers(int layers, const std::vector<StagePlace>& places,
                               const std::vector<PartTimes>& times);
+// The same among the cuts in which rank r holds at most `most[r]` layers; nothing where there are
+// none.
+std::optional<std::vector<Stage>> cut_layers_within(int layers,
+                                                    const std::vector<StagePlace>& places,
+                                                    const std::vector<PartTimes>& times,
+                                                    const std::vector<int>& most);
 // With all pipeline ranks alike.
 std::vector<Stage> cut_layers(int layers, const std::vector<StagePlace>& places,
                               const PartTimes& times);

@@ -18,6 +18,7 @@
 #include "planner/choices.h"
 #include "planner/cost/step.h"
 #include "planner/idle.h"
+#include "planner/layout_text.h"
 #include "planner/schedules/schedule_cache.h"
 #include "planner/schedules/schedules.h"
 #include "topology/base/check.h"
@@ -62,27 +63,6 @@ struct Candidate {
 // More than a layout can have completions, and than degrees can have options.
 constexpr int64_t kMostCompletions = int64_t{1} << 24;
 constexpr int64_t kMostOptions = 128;
-
-// What a layout has besides degrees and schedule.
-std::string describe_options(const Layout& layout) {
-  std::string text;
-  if (layout.recompute != Recompute::none) {
-    text += fmt::format(" recompute={}", name_of(layout.recompute));
-    if (layout.recompute_ranks > 0) {
-      text += fmt::format(" recompute_ranks={}", layout.recompute_ranks);
-    }
-  }
-  if (layout.sequence_parallel) text += " sequence_parallel=true";
-  if (layout.optimizer_sharding > 0) {
-    text += fmt::format(" optimizer_sharding={}", layout.optimizer_sharding);
-  }
-  return text;
-}
-
-std::string describe_degrees(const Layout& layout) {
-  return fmt::format("tensor={} pipeline={} data={} micro_batch={}{}", layout.tensor,
-                     layout.pipeline, layout.data, layout.micro_batch, describe_options(layout));
-}
 
 std::string reason_of(const Miss& miss) {
   const MemoryParts& parts = miss.needed;
@@ -355,9 +335,9 @@ class Search {
     std::vector<std::pair<Near, CutTimes>> times;
   };
 
-  Cut cut_of(PlacedLayout layout) {
+  Cut cut_of(PlacedLayout layout, std::vector<Stage> stages) {
     Cut cut;
-    cut.stages = model_.cut(layout);
+    cut.stages = std::move(stages);
     cut.memory = model_.cut_memory(layout, cut.stages);
     CutTimes times = model_.cut_times(layout, cut.stages);
     for (const Near near : near_choices(layout)) {
@@ -375,20 +355,34 @@ class Search {
     Candidate candidate = candidates_[index];
     const double least = candidate.seconds;
     candidate.known = Known::cut_bound;
-    std::map<std::pair<bool, int>, Cut> cuts;  // by V placement and chunks
+    std::map<std::pair<bool, int>, Cut> cuts;  // the fastest, by V placement and chunks
+    std::optional<Cut> smaller;                // that gives way to what a schedule holds
     for (const Completion& completion : choices_.completions(candidate.layout)) {
       candidate.layout.schedule = completion.schedule;
       candidate.layout.chunks = completion.chunks;
       const bool own = options_.schedule != nullptr;
       const auto key = std::make_pair(!own && v_placed(completion.schedule), completion.chunks);
       auto known = cuts.find(key);
-      if (known == cuts.end()) known = cuts.emplace(key, cut_of(candidate.layout)).first;
-      const Cut& cut = known->second;
-      const bool may_fit =
-          own ? fits(candidate, model_.memory(candidate.layout, cut.stages, *options_.schedule))
-              : may_fit_at_least(candidate, cut.memory);
+      if (known == cuts.end()) {
+        std::vector<Stage> fastest = model_.fastest_cut(candidate.layout);
+        known = cuts.emplace(key, cut_of(candidate.layout, std::move(fastest))).first;
+      }
+      const Cut* cut = &known->second;
+      bool may_fit =
+          own ? fits(candidate, model_.memory(candidate.layout, cut->stages, *options_.schedule))
+              : may_fit_at_least(candidate, cut->memory);
+      const bool may_shrink =
+          !own && completion.chunks == 1 && candidate.layout.recompute_ranks == 0;
+      if (!may_fit && may_shrink) {
+        auto stages = model_.smaller_cut(candidate.layout, cut->stages, cut->memory);
+        if (stages) {
+          smaller = cut_of(candidate.layout, *std::move(stages));
+          cut = &*smaller;
+          may_fit = may_fit_at_least(candidate, cut->memory);
+        }
+      }
       if (!may_fit) continue;
-      for (const auto& [near, times] : cut.times) {
+      for (const auto& [near, times] : cut->times) {
         candidate.layout.placement.near = near;
         candidate.seconds = std::max(least, model_.cut_bound(candidate.layout, times));
         push(candidate);
@@ -568,12 +562,6 @@ class Search {
 };
 
 }  // namespace
-
-std::string describe(const Layout& layout) {
-  return fmt::format("tensor={} pipeline={} data={} chunks={} micro_batch={} schedule={}{}",
-                     layout.tensor, layout.pipeline, layout.data, layout.chunks, layout.micro_batch,
-                     layout.schedule, describe_options(layout));
-}
 
 std::variant<PlanResult, NoPlan> try_plan(const Job& job, const Cluster& cluster,
                                           const PlanOptions& options) {

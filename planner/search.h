@@ -96,7 +96,4 @@ std::variant<PlanResult, NoPlan> try_plan(const Job& job, const Cluster& cluster
 // The same for callers that need a plan: Error(no_layout) with NoPlan's reason.
 PlanResult find_plan(const Job& job, const Cluster& cluster, const PlanOptions& options);
 
-// "tensor=2 pipeline=4 data=1 chunks=1 micro_batch=2 schedule=1f1b", and what it has besides.
-std::string describe(const Layout& layout);
-
 }  // namespace trireme

@@ -54,9 +54,9 @@ namespace {
 
 constexpr double kGiga = 1e9;
 constexpr double kTera = 1e12;
-// Chips of one kind differ, most of all where power limits them: 8 % between the extremes of a
-// cluster on average, 22 % at worst (Sinha et al. 2022, "Not All GPUs Are Created Equal"), which of
-// a thousand normal variates are 6.5 standard deviations apart. Runs of 2024 and 2025 that NVIDIA
+// Chips of one kind differ, most of all where power limits them: by 8 % on average over clusters,
+// 22 % at most (Sinha et al. 2022, "Not All GPUs Are Created Equal"), which as the span of
+// a thousand normal variates is 6.5 standard deviations. Runs of 2024 and 2025 that NVIDIA
 // published for 16 to 2048 H100 get longer by 1 to 3 % from one end to the other, as 0.02 has it.
 constexpr double kSpeedSpread = 0.02;
 

@@ -8,6 +8,7 @@
 
 #include "launcher/commands/figures.h"
 #include "launcher/commands/report.h"
+#include "planner/layout_text.h"
 
 namespace trireme {
 namespace {

@@ -136,18 +136,64 @@ const StepModel::PipelinePaths& StepModel::pipeline_paths(const PlacedLayout& la
       .first->second;
 }
 
-std::vector<Stage> StepModel::cut(const PlacedLayout& layout) {
-  const std::vector<StagePlace> places =
-      follows_own(layout) ? own_->stages
-                          : places_of(layout.schedule, layout.pipeline, layout.chunks);
-  if (job_.pins.even_cut.value_or(false)) return even_cut(job_.model.layers, places);
+std::vector<PartTimes> StepModel::part_times(const PlacedLayout& layout) {
   std::vector<PartTimes> times;
   for_each_kind(layout, [&](const ModelSeconds& model, int ranks) {
     times.insert(times.end(), static_cast<size_t>(ranks),
                  {work_of(layout, model.layer.total()), work_of(layout, model.embedding.total()),
                   work_of(layout, model.head.total())});
   });
-  return cut_layers(job_.model.layers, places, times);
+  return times;
+}
+
+std::vector<Stage> StepModel::fastest_cut(const PlacedLayout& layout) {
+  const std::vector<StagePlace> places =
+      follows_own(layout) ? own_->stages
+                          : places_of(layout.schedule, layout.pipeline, layout.chunks);
+  if (job_.pins.even_cut.value_or(false)) return even_cut(job_.model.layers, places);
+  return cut_layers(job_.model.layers, places, part_times(layout));
+}
+
+std::vector<Stage> StepModel::cut(const PlacedLayout& layout) {
+  std::vector<Stage> fastest = fastest_cut(layout);
+  if (follows_own(layout) || layout.chunks > 1 || layout.recompute_ranks > 0) return fastest;
+  const CutMemory memory = cut_memory(layout, fastest);
+  const std::vector<MemoryParts> least = least_memory(layout, memory);
+  bool fits = true;
+  for (int rank = 0; rank < layout.pipeline; ++rank) {
+    fits = fits && least[static_cast<size_t>(rank)].total() <= device_memory(layout, rank);
+  }
+  return fits ? fastest : smaller_cut(layout, fastest, memory).value_or(fastest);
+}
+
+// A rank that has room for more than its stage takes so many layers more, one that lacks it so many
+// less, at what a layer has resident and in all activations that the schedule holds.
+std::optional<std::vector<Stage>> StepModel::smaller_cut(const PlacedLayout& layout,
+                                                         const std::vector<Stage>& fastest,
+                                                         const CutMemory& memory) {
+  if (job_.pins.even_cut.value_or(false)) return std::nullopt;
+  const std::vector<int> peaks =
+      least_peak_activations(layout.schedule, layout.pipeline, layout.chunks, layout.micro_batches);
+  const auto activation = [&](Recompute recompute) {
+    const WorkShape shape = work_shape(job_, execution_, layout, recompute);
+    return stage_activation_bytes(job_.model, shape, on_cpu(layout), {.layers = 1});
+  };
+  const double recomputed = activation(layout.recompute), kept = activation(Recompute::none);
+  const double resident = layer_resident(layout);
+  std::vector<int> room;
+  int64_t all = 0;
+  for (int rank = 0; rank < layout.pipeline; ++rank) {
+    const auto at = static_cast<size_t>(rank);
+    const bool again = layout.recompute_on(rank) != Recompute::none;
+    const double layer = resident + peaks[at] * (again ? recomputed : kept);
+    const double left = memory.room[at] - peaks[at] * memory.least_activation[at];
+    const double layers = fastest[at].layers + std::floor(left / layer);
+    room.push_back(static_cast<int>(std::clamp(layers, 0.0, 1.0 * job_.model.layers)));
+    all += room.back();
+  }
+  if (all < job_.model.layers) return std::nullopt;
+  const auto places = places_of(layout.schedule, layout.pipeline, layout.chunks);
+  return cut_layers_within(job_.model.layers, places, part_times(layout), room);
 }
 
 Costs StepModel::costs(const PlacedLayout& layout, const std::vector<Stage>& stages) {
@@ -264,7 +310,10 @@ CutMemory StepModel::cut_memory(const PlacedLayout& layout,
   CutMemory cut;
   cut.resident = resident_memory(job_, execution_, layout, stages, on_cpu(layout));
   for (size_t rank = 0; rank < cut.resident.size(); ++rank) {
-    cut.room.push_back(device_memory(layout, static_cast<int>(rank)) - cut.resident[rank].total());
+    const int at = static_cast<int>(rank);
+    const WorkShape shape = work_shape(job_, execution_, layout, layout.recompute_on(at));
+    cut.again.push_back(recompute_bytes(job_.model, shape, on_cpu(layout)));
+    cut.room.push_back(device_memory(layout, at) - cut.resident[rank].total() - cut.again[rank]);
   }
   cut.least_activation.assign(cut.resident.size(), std::numeric_limits<double>::infinity());
   const std::vector<double> bytes = activation_bytes(layout, stages);
@@ -281,26 +330,35 @@ std::vector<MemoryParts> StepModel::least_memory(const PlacedLayout& layout,
   const std::vector<int> peaks =
       least_peak_activations(layout.schedule, layout.pipeline, layout.chunks, layout.micro_batches);
   for (size_t rank = 0; rank < memory.size(); ++rank) {
-    memory[rank].activations = cut.least_activation[rank] * peaks[rank];
+    memory[rank].activations = cut.least_activation[rank] * peaks[rank] + cut.again[rank];
   }
   return memory;
 }
 
 double StepModel::average_resident(const PlacedLayout& layout) {
+  return resident(layout).all / layout.pipeline;
+}
+
+double StepModel::layer_resident(const PlacedLayout& layout) {
+  return resident(layout).layer;
+}
+
+const StepModel::Resident& StepModel::resident(const PlacedLayout& layout) {
   const bool cpu = on_cpu(layout);
   const auto key =
       std::make_tuple(layout.tensor, optimizer_shards(execution_, layout),
                       gradient_buffers(job_.training.reduction_on(cpu), layout.micro_batches));
-  auto known = residents_.find(key);
-  if (known == residents_.end()) {
-    PlacedLayout whole = layout;
-    whole.pipeline = 1;
-    const std::vector<Stage> stages = {
-        {.layers = job_.model.layers, .embedding = true, .head = true}};
-    const MemoryParts all = resident_memory(job_, execution_, whole, stages, cpu).front();
-    known = residents_.emplace(key, all.parameters + all.gradients + all.optimizer).first;
-  }
-  return known->second / layout.pipeline;
+  const auto known = residents_.find(key);
+  if (known != residents_.end()) return known->second;
+  PlacedLayout whole = layout;
+  whole.pipeline = 1;
+  const auto bytes = [&](int layers) {
+    const std::vector<Stage> stages = {{.layers = layers, .embedding = true, .head = true}};
+    const MemoryParts parts = resident_memory(job_, execution_, whole, stages, cpu).front();
+    return parts.parameters + parts.gradients + parts.optimizer;
+  };
+  const double all = bytes(job_.model.layers);
+  return residents_.emplace(key, Resident{all, (all - bytes(0)) / job_.model.layers}).first->second;
 }
 
 // The costs with what each op takes while others run on the same cores.

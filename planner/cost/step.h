@@ -23,6 +23,7 @@ struct CutMemory {
   std::vector<MemoryParts> resident;
   std::vector<double> room;              // bytes that the device has beyond what is resident
   std::vector<double> least_activation;  // bytes of one, of the stage of the rank that has least
+  std::vector<double> again;             // what a layer that is recomputed holds besides
 };
 
 struct CutTimes {
@@ -57,7 +58,15 @@ class StepModel {
   void move(const PlacedLayout& layout, const std::vector<Stage>& stages, CutTimes& times);
   double cut_bound(const PlacedLayout& layout, const CutTimes& times) const;
 
+  // The cut whose slowest pipeline rank is fastest. `cut` gives way to memory: where the fastest
+  // does not fit, each rank has one stage, so that its memory grows with its layers, and all ranks
+  // recompute alike, it is the fastest of those that do, if there are any.
+  std::vector<Stage> fastest_cut(const PlacedLayout& layout);
   std::vector<Stage> cut(const PlacedLayout& layout);
+  // The cut that gives way, from the fastest and its memory.
+  std::optional<std::vector<Stage>> smaller_cut(const PlacedLayout& layout,
+                                                const std::vector<Stage>& fastest,
+                                                const CutMemory& memory);
   // Op costs of every stage and the slowest hop between pipeline neighbours.
   Costs costs(const PlacedLayout& layout, const std::vector<Stage>& stages);
 
@@ -94,6 +103,13 @@ class StepModel {
     double total() const { return agreed + optimizer; }
   };
 
+  // Of all pipeline ranks together, and of a layer: parameters, gradients and optimizer state.
+  struct Resident {
+    double all = 0, layer = 0;
+  };
+  const Resident& resident(const PlacedLayout& layout);
+  double layer_resident(const PlacedLayout& layout);
+  std::vector<PartTimes> part_times(const PlacedLayout& layout);
   // Null where the figures of no profile stand behind this layout.
   const MeasuredStep* measured(const PlacedLayout& layout) const;
   // What a device of average speed takes.
@@ -125,9 +141,15 @@ class StepModel {
   double least_reduced(const PlacedLayout& layout, const std::vector<Stage>& stages,
                        const Costs& costs);
   double gradient_bytes() const;
-  // Of the replicas of a stage, as measured if it was.
-  double data_collective_seconds(AcceleratorProfile::Collective kind, const PlacedLayout& layout,
-                                 double bytes);
+  // The replicas of a stage, and how long they take for a collective, as measured if it was.
+  struct DataGroup {
+    int ranks = 1;
+    Path path;
+    const AcceleratorProfile* profile = nullptr;
+    int nodes = 1;  // with a profile: that they sit on
+    double seconds(AcceleratorProfile::Collective kind, double bytes) const;
+  };
+  DataGroup data_group(const PlacedLayout& layout);
   double hidden_reduction(const Stage& stage, double backward, double seconds) const;
   std::vector<double> reduction_seconds(const PlacedLayout& layout,
                                         const std::vector<Stage>& stages);
@@ -168,8 +190,8 @@ class StepModel {
   const Cluster& cluster_;
   Links links_;
   const Schedule* own_;
-  std::vector<NodeKind> kinds_;                            // by node group
-  std::map<std::tuple<int, int, int>, double> residents_;  // tensor, shards, gradient buffers
+  std::vector<NodeKind> kinds_;                              // by node group
+  std::map<std::tuple<int, int, int>, Resident> residents_;  // tensor, shards, gradient buffers
   std::map<std::tuple<int, int, Near, std::vector<Run>>, Path> data_paths_;  // tensor, data
   std::map<std::tuple<int, int, bool, Near, std::vector<Run>>, PipelinePaths>
       pipeline_paths_;  // tensor, data, chunks > 1

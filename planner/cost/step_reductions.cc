@@ -19,21 +19,26 @@ double StepModel::gradient_bytes() const {
   return fp32 ? 4 : 2;
 }
 
-double StepModel::data_collective_seconds(AcceleratorProfile::Collective kind,
-                                          const PlacedLayout& layout, double bytes) {
-  const Run& run = layout.placement.runs.front();
-  const AcceleratorProfile* profile = kinds_[run.group].accelerator();
-  if (profile != nullptr && layout.placement.runs.size() == 1) {
-    std::set<int> nodes;
-    for (int d = 0; d < layout.data && !profile->collectives.empty(); ++d) {
-      nodes.insert(seat_of(cluster_, layout, {0, d, 0}).node);
-    }
-    const auto seconds = profile->seconds(kind, layout.data, static_cast<int>(nodes.size()), bytes);
-    if (seconds) return *seconds;
-  }
+double StepModel::DataGroup::seconds(AcceleratorProfile::Collective kind, double bytes) const {
+  const auto measured =
+      profile == nullptr ? std::nullopt : profile->seconds(kind, ranks, nodes, bytes);
+  if (measured) return *measured;
   return kind == AcceleratorProfile::Collective::all_reduce
-             ? all_reduce_seconds(layout.data, bytes, data_path(layout))
-             : scatter_gather_seconds(layout.data, bytes, data_path(layout));
+             ? all_reduce_seconds(ranks, bytes, path)
+             : scatter_gather_seconds(ranks, bytes, path);
+}
+
+StepModel::DataGroup StepModel::data_group(const PlacedLayout& layout) {
+  DataGroup group{layout.data, data_path(layout)};
+  const AcceleratorProfile* profile = kinds_[layout.placement.runs.front().group].accelerator();
+  if (profile == nullptr || profile->collectives.empty() || layout.placement.runs.size() > 1) {
+    return group;
+  }
+  std::set<int> nodes;
+  for (int d = 0; d < layout.data; ++d) nodes.insert(seat_of(cluster_, layout, {0, d, 0}).node);
+  group.profile = profile;
+  group.nodes = static_cast<int>(nodes.size());
+  return group;
 }
 
 // Gradients of one stage among the data replicas. With an optimizer that is sharded over all of
@@ -47,10 +52,10 @@ std::vector<double> StepModel::reduction_seconds(const PlacedLayout& layout,
     return std::vector<double>(seconds.size(), 0);  // a profile has it in the step's end
   }
   using Collective = AcceleratorProfile::Collective;
+  const DataGroup group = data_group(layout);
   if (layout.optimizer_sharding == 0) {
     for (double& of_stage : seconds) {
-      of_stage =
-          data_collective_seconds(Collective::all_reduce, layout, gradient_bytes() * of_stage);
+      of_stage = group.seconds(Collective::all_reduce, gradient_bytes() * of_stage);
     }
     return seconds;
   }
@@ -58,17 +63,16 @@ std::vector<double> StepModel::reduction_seconds(const PlacedLayout& layout,
   PlacedLayout sharing = layout;
   sharing.data = optimizer_shards(execution_, layout);
   const bool all = sharing.data == layout.data;
+  const DataGroup among = all ? group : data_group(sharing);
   for (size_t s = 0; s < stages.size(); ++s) {
     const double parameters = seconds[s];
-    seconds[s] = all ? data_collective_seconds(Collective::scatter_gather, layout,
-                                               (gradient_bytes() + weight) / 2 * parameters)
-                     : data_collective_seconds(Collective::all_reduce, layout,
-                                               gradient_bytes() * parameters) +
-                           data_collective_seconds(Collective::scatter_gather, sharing,
-                                                   weight / 2 * parameters);
+    seconds[s] = all ? group.seconds(Collective::scatter_gather,
+                                     (gradient_bytes() + weight) / 2 * parameters)
+                     : group.seconds(Collective::all_reduce, gradient_bytes() * parameters) +
+                           among.seconds(Collective::scatter_gather, weight / 2 * parameters);
     if (execution_.sharding_buckets) continue;
     const int tensors = stages[s].layers * layer_tensors(job_.model);
-    seconds[s] += 2.0 * tensors * (sharing.data - 1) * data_path(sharing).latency_s;
+    seconds[s] += 2.0 * tensors * (sharing.data - 1) * among.path.latency_s;
   }
   return seconds;
 }

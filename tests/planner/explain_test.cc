@@ -5,6 +5,7 @@
 #include <cmath>
 #include <numeric>
 
+#include "planner/layout_text.h"
 #include "tests/planner/test_inputs.h"
 
 namespace trireme {

@@ -86,6 +86,48 @@ TEST(LayerCut, RanksOfDifferentSpeedGetWhatTheyCanTake) {
   }
 }
 
+// Every way to cut that keeps the limits.
+TEST(LayerCut, LimitsOfRanksAreKeptAtTheLeastLossOfTime) {
+  std::mt19937 random(11);
+  std::uniform_real_distribution<double> time(0.2, 3);
+  int impossible = 0;
+  for (int trial = 0; trial < 300; ++trial) {
+    const int pipeline = static_cast<int>(1 + random() % 4);
+    const auto places = loop_placement(pipeline, 1);
+    const int layers = static_cast<int>(std::max<size_t>(1, places.size()) + random() % 5);
+    Times times;
+    std::vector<int> most;
+    for (int rank = 0; rank < pipeline; ++rank) {
+      times.push_back({time(random), time(random), 2 * time(random)});
+      most.push_back(static_cast<int>(random() % 5));
+    }
+    // A rank beyond its limit takes endless time.
+    std::vector<int> cut(places.size(), 0);
+    double least = 1e30;
+    const std::function<void(size_t, int)> place = [&](size_t s, int left) {
+      const int need = s == 0 || s + 1 == cut.size() ? 0 : 1;
+      for (cut[s] = need; cut[s] <= std::min(left, most[s]); ++cut[s]) {
+        if (s + 1 < cut.size()) {
+          place(s + 1, left - cut[s]);
+        } else if (cut[s] == left) {
+          least = std::min(least, worst_of(cut, places, times));
+        }
+      }
+    };
+    place(0, layers);
+    const auto found = cut_layers_within(layers, places, times, most);
+    EXPECT_EQ(found.has_value(), least < 1e30);
+    if (!found) {
+      ++impossible;
+      continue;
+    }
+    EXPECT_NEAR(worst_of(*found, places, times), least, 1e-9);
+    for (size_t s = 0; s < found->size(); ++s) EXPECT_LE((*found)[s].layers, most[s]);
+  }
+  EXPECT_GT(impossible, 50);
+  EXPECT_LT(impossible, 250);
+}
+
 // In a time T a rank takes floor((T - embedding or head) / layer) layers; the least T in which all
 // ranks together take 1,500 is found by halving.
 TEST(LayerCut, LongChainsAreCutExactly) {
