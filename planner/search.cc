@@ -414,7 +414,9 @@ class Search {
 
   std::vector<std::optional<int>> groups_of(const Layout& layout) const {
     if (options_.schedule) return {std::nullopt};
-    return groups_to_try(layout.schedule, layout.pipeline, layout.micro_batches, kMostGroups);
+    // Where memory does not matter the shortest is what programs do.
+    const size_t most = options_.any_memory ? 1 : kMostGroups;
+    return groups_to_try(layout.schedule, layout.pipeline, layout.micro_batches, most);
   }
 
   struct Variant {

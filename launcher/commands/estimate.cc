@@ -2,6 +2,7 @@
 
 #include <fmt/format.h>
 
+#include <algorithm>
 #include <memory>
 #include <nlohmann/json.hpp>
 
@@ -19,6 +20,16 @@ struct EstimateCommand {
   bool json = false;
 };
 
+// Sizes of cards are named in GB and hold as many GiB. What is between is no room to plan with, it
+// goes to fragmentation; but who asks about one layout may be lucky.
+constexpr double kAllowance = 1.073741824;
+
+bool may_be_lucky(const Miss& miss, const Cluster& cluster) {
+  const bool cpu = std::any_of(cluster.groups.begin(), cluster.groups.end(),
+                               [](const NodeGroup& group) { return group.device.is_cpu(); });
+  return !cpu && miss.needed.total() <= kAllowance * miss.device_bytes;
+}
+
 // A layout that does not fit is predicted all the same, as on devices with memory enough; then the
 // command ends like a plan that does not exist.
 int estimate(const EstimateCommand& command) {
@@ -27,17 +38,23 @@ int estimate(const EstimateCommand& command) {
   PlanOptions options = planning_options(command.input, job, 1, false);
   auto answer = try_plan(job, cluster, options);
   std::string misfit;
+  bool lucky = false;
   if (const auto* none = std::get_if<NoPlan>(&answer)) {
     misfit = none->reason;
     if (!none->closest) throw Error(ErrorKind::no_layout, misfit);
+    lucky = may_be_lucky(*none->closest, cluster);
     options.any_memory = true;
     answer = find_plan(job, cluster, options);
   }
   auto& result = std::get<PlanResult>(answer);
-  if (!misfit.empty()) result.notes.push_back("does not fit: " + misfit);
+  if (lucky) {
+    result.notes.push_back("fits only without fragmentation: " + misfit);
+  } else if (!misfit.empty()) {
+    result.notes.push_back("does not fit: " + misfit);
+  }
   fmt::print("{}", command.json ? result_json(result, cluster).dump(2) + "\n"
                                 : result_table(result, cluster, stdout_takes_colour()));
-  if (!misfit.empty()) throw Error(ErrorKind::no_layout, misfit);
+  if (!misfit.empty() && !lucky) throw Error(ErrorKind::no_layout, misfit);
   return 0;
 }
 
