@@ -174,18 +174,15 @@ std::optional<std::vector<Stage>> StepModel::smaller_cut(const PlacedLayout& lay
   if (job_.pins.even_cut.value_or(false)) return std::nullopt;
   const std::vector<int> peaks =
       least_peak_activations(layout.schedule, layout.pipeline, layout.chunks, layout.micro_batches);
-  const auto activation = [&](Recompute recompute) {
-    const WorkShape shape = work_shape(job_, execution_, layout, recompute);
-    return stage_activation_bytes(job_.model, shape, on_cpu(layout), {.layers = 1});
-  };
-  const double recomputed = activation(layout.recompute), kept = activation(Recompute::none);
-  const double resident = layer_resident(layout);
+  const WorkShape shape = work_shape(job_, execution_, layout, layout.recompute);
+  const double activation =
+      stage_activation_bytes(job_.model, shape, on_cpu(layout), {.layers = 1});
+  const double resident_layer = resident(layout).layer;
   std::vector<int> room;
   int64_t all = 0;
   for (int rank = 0; rank < layout.pipeline; ++rank) {
     const auto at = static_cast<size_t>(rank);
-    const bool again = layout.recompute_on(rank) != Recompute::none;
-    const double layer = resident + peaks[at] * (again ? recomputed : kept);
+    const double layer = resident_layer + peaks[at] * activation;
     const double left = memory.room[at] - peaks[at] * memory.least_activation[at];
     const double layers = fastest[at].layers + std::floor(left / layer);
     room.push_back(static_cast<int>(std::clamp(layers, 0.0, 1.0 * job_.model.layers)));
@@ -337,10 +334,6 @@ std::vector<MemoryParts> StepModel::least_memory(const PlacedLayout& layout,
 
 double StepModel::average_resident(const PlacedLayout& layout) {
   return resident(layout).all / layout.pipeline;
-}
-
-double StepModel::layer_resident(const PlacedLayout& layout) {
-  return resident(layout).layer;
 }
 
 const StepModel::Resident& StepModel::resident(const PlacedLayout& layout) {

@@ -108,7 +108,6 @@ class StepModel {
     double all = 0, layer = 0;
   };
   const Resident& resident(const PlacedLayout& layout);
-  double layer_resident(const PlacedLayout& layout);
   std::vector<PartTimes> part_times(const PlacedLayout& layout);
   // Null where the figures of no profile stand behind this layout.
   const MeasuredStep* measured(const PlacedLayout& layout) const;
