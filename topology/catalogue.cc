@@ -8,12 +8,13 @@
 // twice as much "with sparsity", halved here. Rates of links are one direction: vendors print both
 // directions added, halved here. GB are 10^9 bytes; several cards hold somewhat more (an "80 GB"
 // card has 80 GiB of chips), which stays as room for the CUDA context. Years are those in which
-// cards came to market.
+// chips came to market.
 //
 //   V100      NVIDIA V100 data sheet (Jan 2020), column "V100 for NVLink"
 //   T4        NVIDIA T4 data sheet (Mar 2019)
 //   A100      NVIDIA A100 data sheet (Jun 2021); 40 GB: NVIDIA A100 architecture whitepaper, table 4
 //   H100      NVIDIA H100 architecture whitepaper v1.04, table 2 (SXM5)
+//   A800, H800  A100 and H100 with 400 GB/s of NVLink both ways, for export (NVIDIA A800 data sheet)
 //   H200      NVIDIA H200 data sheet: the compute of H100 SXM, 141 GB at 4.8 TB/s
 //   GH200     NVIDIA GH200 Grace Hopper data sheet, 96 GB HBM3; host: NVLink-C2C, 900 GB/s both ways
 //   B200      NVIDIA HGX B200 specification, an eighth of the board
@@ -78,7 +79,9 @@ constexpr Row kRows[] = {
     {"T4",              2018,  40,  16,  320,  8.1,     0,     0,    65,     0,  16, 0.45, 0.25, 0.80, 0.80,    0},
     {"A100-SXM4-40GB",  2020, 108,  40, 1555, 19.5,   156,   312,   312,   300,  32, 0.78, 0.50, 0.80, 0.77,    0},
     {"A100-SXM4-80GB",  2020, 108,  80, 2039, 19.5,   156,   312,   312,   300,  32, 0.78, 0.50, 0.80, 0.77,    0},
+    {"A800-SXM4-80GB",  2020, 108,  80, 2039, 19.5,   156,   312,   312,   200,  32, 0.78, 0.50, 0.80, 0.77,    0},
     {"H100-SXM-80GB",   2022, 132,  80, 3350, 66.9, 494.7, 989.4, 989.4,   450,  64, 0.67, 0.52, 0.80, 0.80, 0.60},
+    {"H800-SXM-80GB",   2022, 132,  80, 3350, 66.9, 494.7, 989.4, 989.4,   200,  64, 0.67, 0.52, 0.80, 0.80, 0.60},
     {"H200-SXM-141GB",  2023, 132, 141, 4800, 66.9, 494.7, 989.4, 989.4,   450,  64, 0.67, 0.52, 0.80, 0.80, 0.60},
     {"GH200-96GB",      2023, 132,  96, 4000, 66.9, 494.7, 989.4, 989.4,   450, 450, 0.67, 0.52, 0.80, 0.80,    0},
     {"B200-SXM-192GB",  2024, 148, 192, 8000,   75,  1125,  2250,  2250,   900,  64, 0.58, 0.45, 0.80, 0.80, 0.60},

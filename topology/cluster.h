@@ -16,7 +16,7 @@ namespace trireme {
 // topology/catalogue.cc.
 struct Device {
   std::string name;
-  int year = 0;  // in which it came to market; 0: not known
+  int year = 0;  // in which its chip came to market; 0: not known
   double memory_bytes = 0;
   double memory_bytes_per_s = 0;
   double fp32_flops =

@@ -82,7 +82,8 @@ TEST(ClusterErrors, Device) {
   EXPECT_EQ(complaint(one_node_with("device", "device = \"Gaudi\"")),
             "c.toml:3:10: nodes[0].device: found \"Gaudi\", expected one of V100-SXM2-16GB, "
             "V100-SXM2-32GB, T4, "
-            "A100-SXM4-40GB, A100-SXM4-80GB, H100-SXM-80GB, H200-SXM-141GB, GH200-96GB, "
+            "A100-SXM4-40GB, A100-SXM4-80GB, A800-SXM4-80GB, H100-SXM-80GB, H800-SXM-80GB, "
+            "H200-SXM-141GB, GH200-96GB, "
             "B200-SXM-192GB, L40S, "
             "RTX-3090, RTX-4090, cpu or a table of figures");
   EXPECT_EQ(complaint(one_node_with("device", "device = {memory_gb = 1}")),

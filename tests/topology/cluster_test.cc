@@ -125,11 +125,11 @@ TEST(Catalogue, HoldsDensePeaksAndOneDirection) {
 }
 
 TEST(Catalogue, HasTheDocumentedNamesAndOnlySaneFigures) {
-  EXPECT_THAT(
-      catalogue_names(),
-      testing::ElementsAre("V100-SXM2-16GB", "V100-SXM2-32GB", "T4", "A100-SXM4-40GB",
-                           "A100-SXM4-80GB", "H100-SXM-80GB", "H200-SXM-141GB", "GH200-96GB",
-                           "B200-SXM-192GB", "L40S", "RTX-3090", "RTX-4090", "cpu"));
+  EXPECT_THAT(catalogue_names(),
+              testing::ElementsAre("V100-SXM2-16GB", "V100-SXM2-32GB", "T4", "A100-SXM4-40GB",
+                                   "A100-SXM4-80GB", "A800-SXM4-80GB", "H100-SXM-80GB",
+                                   "H800-SXM-80GB", "H200-SXM-141GB", "GH200-96GB",
+                                   "B200-SXM-192GB", "L40S", "RTX-3090", "RTX-4090", "cpu"));
   for (const auto& name : catalogue_names()) {
     const auto* device = find_device(name);
     ASSERT_NE(device, nullptr) << name;
