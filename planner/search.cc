@@ -276,8 +276,8 @@ class Search {
 
   void simulate(size_t index) {
     Candidate& candidate = candidates_[index];
-    if (candidate.layout.recompute_ranks > 0 && fits_without_recomputation(candidate.layout))
-      return;
+    const bool in_part = candidate.layout.recompute_ranks > 0 && !job_.pins.recompute_ranks;
+    if (in_part && fits_without_recomputation(candidate.layout)) return;
     const std::vector<Stage> stages = model_.cut(candidate.layout);
     if (candidate.further == kFirstLook) {
       ++result_.evaluated;
@@ -368,19 +368,15 @@ class Search {
         known = cuts.emplace(key, cut_of(candidate.layout, std::move(fastest))).first;
       }
       const Cut* cut = &known->second;
-      bool may_fit =
-          own ? fits(candidate, model_.memory(candidate.layout, cut->stages, *options_.schedule))
-              : may_fit_at_least(candidate, cut->memory);
       const bool may_shrink =
           !own && completion.chunks == 1 && candidate.layout.recompute_ranks == 0;
-      if (!may_fit && may_shrink) {
+      if (may_shrink && lacks_at_least(candidate.layout, cut->memory) > 0) {
         auto stages = model_.smaller_cut(candidate.layout, cut->stages, cut->memory);
-        if (stages) {
-          smaller = cut_of(candidate.layout, *std::move(stages));
-          cut = &*smaller;
-          may_fit = may_fit_at_least(candidate, cut->memory);
-        }
+        if (stages) cut = &smaller.emplace(cut_of(candidate.layout, *std::move(stages)));
       }
+      const bool may_fit =
+          own ? fits(candidate, model_.memory(candidate.layout, cut->stages, *options_.schedule))
+              : may_fit_at_least(candidate, cut->memory);
       if (!may_fit) continue;
       for (const auto& [near, times] : cut->times) {
         candidate.layout.placement.near = near;
@@ -459,16 +455,21 @@ class Search {
     return {worst, most};
   }
 
-  // Whether what any schedule of this name holds fits. A miss is looked at more closely only where
-  // it may be told.
-  bool may_fit_at_least(const Candidate& candidate, const CutMemory& cut) {
-    const Layout& layout = candidate.layout;
+  // Bytes that some device lacks for what any schedule of this name holds; 0 where none does.
+  double lacks_at_least(const Layout& layout, const CutMemory& cut) const {
     const std::vector<int> peaks = least_peak_activations(layout.schedule, layout.pipeline,
                                                           layout.chunks, layout.micro_batches);
     double missing = 0;
     for (size_t rank = 0; rank < peaks.size(); ++rank) {
       missing = std::max(missing, cut.least_activation[rank] * peaks[rank] - cut.room[rank]);
     }
+    return missing;
+  }
+
+  // Whether what any schedule of this name holds fits. A miss is looked at more closely only where
+  // it may be told.
+  bool may_fit_at_least(const Candidate& candidate, const CutMemory& cut) {
+    const double missing = lacks_at_least(candidate.layout, cut);
     if (missing <= 0 || options_.any_memory) return true;
     const bool closest = !miss_ || missing < miss_->missing_bytes();
     if (closest || options_.keep_rejections) {

@@ -68,9 +68,8 @@ void add_estimate_command(CLI::App& app, int& exit_status) {
   sub->add_flag("--json", command->json, "print JSON");
   sub->footer(
       "Example: trireme estimate job.toml --cluster cluster.toml --pin tensor=8 --pin pipeline=4\n"
-      "A layout that does not fit is predicted, too, as on devices with memory enough; the exit "
-      "code "
-      "is then 3.");
+      "A layout that does not fit is predicted, too, as on devices with memory enough;\n"
+      "the exit code is then 3.");
   sub->callback([command, &exit_status] { exit_status = estimate(*command); });
 }
 

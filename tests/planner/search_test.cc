@@ -260,6 +260,17 @@ TEST(Search, EveryPinIsHonoured) {
   EXPECT_EQ(plan.placement[5], (PlacedRank{"n1", 1}));
 }
 
+// It fits without any; asked for, it is recomputed all the same.
+TEST(Search, RecomputationOnSomeRanksCanBePinned) {
+  Job job = gpt2_job(gpt2_model(8, 256, 8, 5000, 128), 16);
+  job.pins.pipeline = 4;
+  job.pins.recompute = Recompute::full;
+  job.pins.recompute_ranks = 1;
+  const PlanResult result = find_plan(job, round_cluster(1, 4, 80), {});
+  EXPECT_EQ(result.plan.layout.recompute, Recompute::full);
+  EXPECT_EQ(result.plan.layout.recompute_ranks, 1);
+}
+
 TEST(Search, EveryLayoutOfUpToTwelveRanksCanBePinned) {
   Job job = gpt2_job(gpt2_model(8, 64, 4, 256, 16), 24);
   const Cluster cluster = round_cluster(1, 12, 80);
