@@ -2,34 +2,14 @@
 
 #include <algorithm>
 
+#include "planner/profile/line.h"
+
 namespace trireme {
 namespace {
 
-// Where a size lies among those measured, ascending: the two whose line it lies on and their
-// shares.
-struct Line {
-  size_t a = 0, b = 0;
-  double share_a = 1, share_b = 0;
-};
-
-Line line_through(const std::vector<double>& sizes, double size) {
-  if (sizes.size() == 1 || size < sizes.front()) return {0, 0, size / sizes.front(), 0};
-  size_t upper = 1;
-  while (upper + 1 < sizes.size() && sizes[upper] < size) ++upper;
-  const double share = (size - sizes[upper - 1]) / (sizes[upper] - sizes[upper - 1]);
-  return {upper - 1, upper, 1 - share, share};
-}
-
-StageCost mix(const Line& line, const StageCost& a, const StageCost& b) {
-  const auto value = [&](double p, double q) {
-    return std::max(0.0, line.share_a * p + line.share_b * q);
-  };
-  return {value(a.forward, b.forward), value(a.input, b.input), value(a.weight, b.weight)};
-}
-
 std::optional<StageCost> mix(const Line& line, const std::optional<StageCost>& a,
                              const std::optional<StageCost>& b) {
-  return a && b ? std::optional(mix(line, *a, *b)) : std::nullopt;
+  return a && b ? std::optional(line.between(*a, *b)) : std::nullopt;
 }
 
 }  // namespace
@@ -51,7 +31,7 @@ std::optional<AcceleratorProfile::Parts> AcceleratorProfile::parts(int tensor, i
   for (const MeasuredParts* row : rows) sizes.push_back(row->micro_batch);
   const Line line = line_through(sizes, micro_batch);
   const Parts &a = rows[line.a]->parts, &b = rows[line.b]->parts;
-  return Parts{mix(line, a.layer, b.layer), mix(line, a.embedding, b.embedding),
+  return Parts{line.between(a.layer, b.layer), mix(line, a.embedding, b.embedding),
                mix(line, a.head, b.head)};
 }
 
@@ -69,7 +49,7 @@ std::optional<double> AcceleratorProfile::seconds(Collective kind, int ranks, in
   std::vector<double> sizes;
   for (const auto& [size, seconds] : points) sizes.push_back(size);
   const Line line = line_through(sizes, bytes);
-  return line.share_a * points[line.a].second + line.share_b * points[line.b].second;
+  return line.between(points[line.a].second, points[line.b].second);
 }
 
 }  // namespace trireme

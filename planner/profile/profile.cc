@@ -4,21 +4,17 @@
 
 #include <algorithm>
 
+#include "planner/profile/line.h"
 #include "topology/base/error.h"
 
 namespace trireme {
 namespace {
 
-StageCost mix(double a, const StageCost& x, double b, const StageCost& y) {
-  const auto value = [&](double p, double q) { return std::max(0.0, a * p + b * q); };
-  return {value(x.forward, y.forward), value(x.input, y.input), value(x.weight, y.weight)};
-}
-
-// a*x + b*y, part by part; cores lie between those of x and y.
-Profile::Parts mix(double a, const Profile::Parts& x, double b, const Profile::Parts& y) {
-  const double share = std::clamp(b, 0.0, 1.0);
-  return {mix(a, x.layer, b, y.layer), mix(a, x.embedding, b, y.embedding),
-          mix(a, x.head, b, y.head), (1 - share) * x.cores + share * y.cores};
+// Part by part; cores lie between those of the two.
+Profile::Parts between(const Line& line, const Profile::Parts& x, const Profile::Parts& y) {
+  const double share = std::clamp(line.share_b, 0.0, 1.0);
+  return {line.between(x.layer, y.layer), line.between(x.embedding, y.embedding),
+          line.between(x.head, y.head), (1 - share) * x.cores + share * y.cores};
 }
 
 }  // namespace
@@ -31,19 +27,10 @@ std::optional<Profile::Parts> Profile::parts(int tensor, int micro_batch, int th
   if (rows.empty()) return std::nullopt;
   std::sort(rows.begin(), rows.end(),
             [](const auto* a, const auto* b) { return a->micro_batch < b->micro_batch; });
-  const MeasuredParts& first = *rows.front();
-  if (rows.size() == 1 || micro_batch < first.micro_batch) {
-    const double factor = static_cast<double>(micro_batch) / first.micro_batch;
-    Parts parts = mix(factor, first.parts, 0, first.parts);
-    parts.cores = first.parts.cores;
-    return parts;
-  }
-  size_t upper = 1;
-  while (upper + 1 < rows.size() && rows[upper]->micro_batch < micro_batch) ++upper;
-  const MeasuredParts &a = *rows[upper - 1], &b = *rows[upper];
-  const double share =
-      static_cast<double>(micro_batch - a.micro_batch) / (b.micro_batch - a.micro_batch);
-  return mix(1 - share, a.parts, share, b.parts);
+  std::vector<double> sizes;
+  for (const MeasuredParts* row : rows) sizes.push_back(row->micro_batch);
+  const Line line = line_through(sizes, micro_batch);
+  return between(line, rows[line.a]->parts, rows[line.b]->parts);
 }
 
 void check_profile(const Profile& profile, const Job& job) {
