@@ -29,16 +29,19 @@
 //
 // What is sustained of these peaks (columns sm, matmul, attn, mem, coll, switch):
 //   sm      multiprocessors, from the same white papers
-//   matmul  large bf16 products. The best shape that anybody found reaches 86.9 % on A100 SXM,
-//           80.3 % on H100 SXM, 83.6 % on GH200 at 900 W (S. Bekman, Machine Learning Engineering,
-//           "Maximum Achievable Matmul FLOPS", 2025). In training the chip is warm, its power
-//           shared with memory and links, and shapes are not the best one: a tenth less on A100,
-//           a sixth less on Hopper, which meets its power limit at lower clocks. B200: 58 %,
-//           because 1000 W feed more than twice the arithmetic that 700 W do in an H100; nobody's
-//           table of products is behind this figure, so it is weak ground.
-//   attn    fused causal attention, forward and backward together: FlashAttention-2 (Dao 2023,
-//           figure 5) on A100, FlashAttention-3 (Shah et al. 2024, figure 5) on Hopper; B200 as
-//           Hopper; others as A100 at the generation's tensor cores without asynchronous copies
+//   matmul  large bf16 products, but for their results' bytes. The best shape that anybody found
+//           reaches 86.9 % on A100 SXM, 80.3 % on H100 SXM, 83.6 % on GH200 at 900 W (S. Bekman,
+//           Machine Learning Engineering, "Maximum Achievable Matmul FLOPS", 2025). Shapes of
+//           training on a warm chip: a tenth less. That is 0.73 on Hopper, where it was measured
+//           (docs/measurements/hopper.md), at clocks that its 700 W decide; devices that train
+//           together spend some of them on links: 0.70. On A100, 0.80. B200: 60 %, because 1000 W
+//           feed more than twice the arithmetic that 700 W do in an H100; nobody's table of
+//           products is behind this figure, so it is weak ground.
+//   attn    fused causal attention of 8192 tokens and heads of 128, forward and backward together:
+//           FlashAttention-2 (Dao 2023: up to 73 % forward, 63 % backward) on A100; measured on
+//           H100 and H200 (same page: 0.50 and 0.52), as FlashAttention-3 (Shah et al. 2024, figure
+//           5) has it; B200 as Hopper; others as A100 at the generation's tensor cores without
+//           asynchronous copies
 //   mem     streaming kernels: 85 to 92 % of the data sheet in STREAM-like runs over gigabytes;
 //           0.80 (0.85 on small memories) allows for kernels of few megabytes
 //   coll    bus bandwidth of a large all-reduce over the link rate: nccl-tests report 230 to 235
@@ -77,14 +80,14 @@ constexpr Row kRows[] = {
     {"V100-SXM2-16GB",  2017,  80,  16,  900, 15.7,     0,     0,   125,   150,  16, 0.75, 0.25, 0.85, 0.80,    0},
     {"V100-SXM2-32GB",  2017,  80,  32,  900, 15.7,     0,     0,   125,   150,  16, 0.75, 0.25, 0.85, 0.80,    0},
     {"T4",              2018,  40,  16,  320,  8.1,     0,     0,    65,     0,  16, 0.45, 0.25, 0.80, 0.80,    0},
-    {"A100-SXM4-40GB",  2020, 108,  40, 1555, 19.5,   156,   312,   312,   300,  32, 0.78, 0.50, 0.80, 0.77,    0},
-    {"A100-SXM4-80GB",  2020, 108,  80, 2039, 19.5,   156,   312,   312,   300,  32, 0.78, 0.50, 0.80, 0.77,    0},
-    {"A800-SXM4-80GB",  2020, 108,  80, 2039, 19.5,   156,   312,   312,   200,  32, 0.78, 0.50, 0.80, 0.77,    0},
-    {"H100-SXM-80GB",   2022, 132,  80, 3350, 66.9, 494.7, 989.4, 989.4,   450,  64, 0.67, 0.52, 0.80, 0.80, 0.60},
-    {"H800-SXM-80GB",   2022, 132,  80, 3350, 66.9, 494.7, 989.4, 989.4,   200,  64, 0.67, 0.52, 0.80, 0.80, 0.60},
-    {"H200-SXM-141GB",  2023, 132, 141, 4800, 66.9, 494.7, 989.4, 989.4,   450,  64, 0.67, 0.52, 0.80, 0.80, 0.60},
-    {"GH200-96GB",      2023, 132,  96, 4000, 66.9, 494.7, 989.4, 989.4,   450, 450, 0.67, 0.52, 0.80, 0.80,    0},
-    {"B200-SXM-192GB",  2024, 148, 192, 8000,   75,  1125,  2250,  2250,   900,  64, 0.58, 0.45, 0.80, 0.80, 0.60},
+    {"A100-SXM4-40GB",  2020, 108,  40, 1555, 19.5,   156,   312,   312,   300,  32, 0.80, 0.58, 0.80, 0.77,    0},
+    {"A100-SXM4-80GB",  2020, 108,  80, 2039, 19.5,   156,   312,   312,   300,  32, 0.80, 0.58, 0.80, 0.77,    0},
+    {"A800-SXM4-80GB",  2020, 108,  80, 2039, 19.5,   156,   312,   312,   200,  32, 0.80, 0.58, 0.80, 0.77,    0},
+    {"H100-SXM-80GB",   2022, 132,  80, 3350, 66.9, 494.7, 989.4, 989.4,   450,  64, 0.70, 0.52, 0.80, 0.80, 0.60},
+    {"H800-SXM-80GB",   2022, 132,  80, 3350, 66.9, 494.7, 989.4, 989.4,   200,  64, 0.70, 0.52, 0.80, 0.80, 0.60},
+    {"H200-SXM-141GB",  2023, 132, 141, 4800, 66.9, 494.7, 989.4, 989.4,   450,  64, 0.70, 0.52, 0.80, 0.80, 0.60},
+    {"GH200-96GB",      2023, 132,  96, 4000, 66.9, 494.7, 989.4, 989.4,   450, 450, 0.70, 0.52, 0.80, 0.80,    0},
+    {"B200-SXM-192GB",  2024, 148, 192, 8000,   75,  1125,  2250,  2250,   900,  64, 0.60, 0.45, 0.80, 0.80, 0.60},
     {"L40S",            2023, 142,  48,  864, 91.6,   183,   362,   362,     0,  32, 0.65, 0.40, 0.85, 0.80,    0},
     {"RTX-3090",        2020,  82,  24,  936, 35.6,  35.6,    71,    71, 56.25,  32, 0.80, 0.50, 0.80, 0.77,    0},
     {"RTX-4090",        2022, 128,  24, 1008, 82.6,  82.6, 165.2, 165.2,     0,  32, 0.80, 0.50, 0.85, 0.80,    0},

@@ -16,6 +16,9 @@ struct Tile {
 };
 constexpr Tile kTiles[] = {{256, 128, 1.0}, {128, 256, 1.0}, {128, 128, 0.96},
                            {128, 64, 0.84}, {64, 128, 0.84}, {64, 64, 0.68}};
+// A tile's result leaves once its sums are done, behind the arithmetic of the multiprocessor's next
+// tile or not: about half of it does not hide (docs/measurements/hopper.md).
+constexpr double kExposed = 0.5;
 constexpr double kFill =
     96;  // steps of k until the tile's pipeline runs: three of four stages of 32
 
@@ -30,27 +33,12 @@ Kernel matmul(double m, double k, double n, double element_bytes, double count =
           .m = m,
           .k = k,
           .n = n,
-          .count = count};
+          .count = count,
+          .result = element_bytes * m * n * count};
 }
 
 Kernel stream(double bytes, double launches = 1) {
   return {.bytes = bytes, .launches = launches};
-}
-
-// A linear layer of k inputs and n outputs for m tokens: both gradients are products of its size.
-// The weight gradient is added to what earlier micro-batches left, by the product itself where
-// kernels are fused.
-void add_linear(PartKernels& part, const WorkShape& shape, double m, double k, double n) {
-  const double e = shape.element_bytes();
-  const double g = shape.execution.gradient_dtype == Dtype::fp32 ? 4 : e;
-  part.forward.push_back(matmul(m, k, n, e));
-  part.input.push_back(matmul(m, n, k, e));
-  part.weight.push_back(matmul(k, m, n, e));
-  if (shape.execution.fused_elementwise) {
-    part.weight.back().bytes += (2 * g - e) * k * n;
-  } else {
-    part.weight.push_back(stream((e + 2 * g) * k * n));
-  }
 }
 
 // Element-wise: the backward moves about twice what the forward does (it reads the saved input as
@@ -77,6 +65,16 @@ Unfused unfused_factors(const WorkShape& shape) {
                                            : Unfused{34.0 / 4, 18.0 / 4, 10.0 / 6};
 }
 
+// What fused attention takes for its FLOPs, as a multiple of what forward and backward together
+// take for a sequence of 8192 and heads of 128. Blocks on the diagonal are computed whole and half
+// of them masked, and every block of queries fills and drains its pipeline, so short sequences cost
+// more for each FLOP; exponentials, as many for a small head as for a large one, bound small heads.
+// Measured on H100 and H200 (docs/measurements/hopper.md).
+double attention_slack(const Model& model, double pass, double tokens_lost) {
+  return pass * (1 + tokens_lost / model.sequence) * (model.head_dim + 64.0) /
+         (1.5 * model.head_dim);
+}
+
 // Causal attention over whole sequences, in one fused kernel: scores and weighted sum, half of
 // each masked away; the backward repeats the scores and forms four products (Dao et al. 2022,
 // FlashAttention, algorithm 4): 5/2 of the forward.
@@ -85,9 +83,16 @@ PartKernels fused_attention(const Model& model, const WorkShape& shape, const Te
   const double bytes = tokens * (2.0 * share.query + 2.0 * share.kv) * shape.element_bytes();
   const double flops = 2.0 * tokens * model.sequence * share.query;
   PartKernels part;
-  part.forward = {{.kind = Kernel::Kind::attention, .flops = flops, .bytes = bytes, .launches = 4}};
-  part.input = {
-      {.kind = Kernel::Kind::attention, .flops = 2.5 * flops, .bytes = 2 * bytes, .launches = 6}};
+  part.forward = {{.kind = Kernel::Kind::attention,
+                   .flops = flops,
+                   .bytes = bytes,
+                   .slack = attention_slack(model, 0.8, 400),
+                   .launches = 4}};
+  part.input = {{.kind = Kernel::Kind::attention,
+                 .flops = 2.5 * flops,
+                 .bytes = 2 * bytes,
+                 .slack = attention_slack(model, 0.94, 1100),
+                 .launches = 6}};
   return part;
 }
 
@@ -116,6 +121,14 @@ void append(std::vector<Kernel>& list, const std::vector<Kernel>& more) {
   list.insert(list.end(), more.begin(), more.end());
 }
 
+void add_linear(PartKernels& part, const WorkShape& shape, double tokens, double inputs,
+                double outputs) {
+  const PartKernels linear = linear_kernels(shape, tokens, inputs, outputs);
+  append(part.forward, linear.forward);
+  append(part.input, linear.input);
+  append(part.weight, linear.weight);
+}
+
 }  // namespace
 
 TensorShare largest_share(const Model& model, int tensor) {
@@ -124,6 +137,24 @@ TensorShare largest_share(const Model& model, int tensor) {
   return {groups * heads_per_group * model.head_dim, groups * model.head_dim,
           split_evenly(model.ffn_hidden, tensor, 0).size(),
           split_evenly(model.vocab, tensor, 0).size()};
+}
+
+// The weight gradient is added to what earlier micro-batches left, by the product itself where
+// kernels are fused.
+PartKernels linear_kernels(const WorkShape& shape, double tokens, double inputs, double outputs) {
+  const double e = shape.element_bytes();
+  const double g = shape.execution.gradient_dtype == Dtype::fp32 ? 4 : e;
+  PartKernels part{{matmul(tokens, inputs, outputs, e)},
+                   {matmul(tokens, outputs, inputs, e)},
+                   {matmul(inputs, tokens, outputs, e)}};
+  Kernel& weight = part.weight.front();
+  if (shape.execution.fused_elementwise) {
+    weight.bytes += (2 * g - e) * inputs * outputs;
+    weight.result = 2 * g * inputs * outputs;
+  } else {
+    part.weight.push_back(stream((e + 2 * g) * inputs * outputs));
+  }
+  return part;
 }
 
 PartKernels layer_kernels(const Model& model, const WorkShape& shape) {
@@ -194,7 +225,9 @@ double DeviceSpeed::product_seconds(const Kernel& kernel) const {
       const double arithmetic = waves * work * multiprocessors / (flops * tile.efficiency);
       // Partial sums of a split are written and read in fp32.
       const double sums = split > 1 ? 8 * split * kernel.m * kernel.n * kernel.count : 0;
-      best = std::min(best, std::max(arithmetic, kernel.bytes / bytes_per_s) + sums / bytes_per_s);
+      const double exposed = kExposed * kernel.result / bytes_per_s;
+      best = std::min(
+          best, std::max(arithmetic + exposed, kernel.bytes / bytes_per_s) + sums / bytes_per_s);
     }
   }
   return best;
@@ -205,7 +238,8 @@ double DeviceSpeed::seconds(const Kernel& kernel) const {
     case Kernel::Kind::stream:
       return kernel.bytes / bytes_per_s + start_s;
     case Kernel::Kind::attention:
-      return std::max(kernel.flops / attention_flops, kernel.bytes / bytes_per_s) + start_s;
+      return std::max(kernel.slack * kernel.flops / attention_flops, kernel.bytes / bytes_per_s) +
+             start_s;
     case Kernel::Kind::matmul:
       break;
   }

@@ -17,7 +17,9 @@ struct Kernel {
   double flops = 0;
   double bytes = 0;
   double m = 0, k = 0, n = 0, count = 1;  // matmul: `count` products of [m,k] with [k,n]
-  double launches = 1;                    // kernels that the host issues for it
+  double result = 0;                      // matmul: those of the bytes that its result moves
+  double slack = 1;     // attention: seconds for each FLOP, over those of a large shape
+  double launches = 1;  // kernels that the host issues for it
 };
 
 // Forward, input gradient and weight gradient apart, so that schedules that split the backward can
@@ -48,6 +50,8 @@ struct WorkShape {
   int element_bytes() const { return dtype == Dtype::fp32 ? 4 : 2; }
 };
 
+// A matrix product and both its gradients, for so many tokens.
+PartKernels linear_kernels(const WorkShape& shape, double tokens, double inputs, double outputs);
 PartKernels layer_kernels(const Model& model, const WorkShape& shape);
 PartKernels embedding_kernels(const Model& model, const WorkShape& shape);
 PartKernels head_kernels(const Model& model, const WorkShape& shape);
@@ -58,7 +62,8 @@ PartKernels head_kernels(const Model& model, const WorkShape& shape);
 // 2009) plus the time to start it. A matrix product is cut into tiles that the multiprocessors work
 // off in waves, the last of which may be nearly empty (NVIDIA, Matrix Multiplication Background
 // User's Guide, "Tile and wave quantization"): smaller tiles quantise finer but sustain less, a
-// split of k makes more tiles, and every tile fills its pipeline first. The best choice counts, as
+// split of k makes more tiles, every tile fills its pipeline first, and half the time in which its
+// result leaves is not hidden. The best choice counts, as
 // the library's heuristic would have it. A part takes the longer of its kernels on the device and
 // of their issue on the host, which runs ahead of the device, or both, where the host waits for
 // each kernel.

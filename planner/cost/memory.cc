@@ -75,7 +75,9 @@ double stage_activation_bytes(const Model& model, const WorkShape& shape, bool c
   const double layer = shape.recompute == Recompute::full
                            ? input / (shape.sequence_parallel ? shape.tensor : 1)
                            : layer_activation_bytes(model, shape, cpu);
-  return stage.layers * layer + (stage.head ? input + tokens * share.vocab * 4.0 : 0);
+  // The logits, and in mixed precision the loss's fp32 exponentials beside them.
+  const double logit = shape.dtype == Dtype::fp32 ? 4 : 6;
+  return stage.layers * layer + (stage.head ? input + tokens * share.vocab * logit : 0);
 }
 
 double recompute_bytes(const Model& model, const WorkShape& shape, bool cpu) {
