@@ -83,10 +83,14 @@ void check_runnable(const Plan& plan) {
   if (const auto fault = find_fault(plan))
     throw Error(ErrorKind::bad_input, fmt::format("the plan: {}", fault->found_and_expected));
   // A plan may be written by hand, and its schedule come from anywhere.
-  if (const Verdict verdict = check_schedule(plan.schedule); !verdict.legal) {
-    throw Error(ErrorKind::bad_input,
-                fmt::format("the plan's schedule cannot run: {}{}{}", verdict.reason,
-                            verdict.grid.empty() ? "" : "\n", verdict.grid));
+  std::vector<const Schedule*> schedules{&plan.schedule};
+  for (const Schedule& other : plan.other_schedules) schedules.push_back(&other);
+  for (const Schedule* schedule : schedules) {
+    if (const Verdict verdict = check_schedule(*schedule); !verdict.legal) {
+      throw Error(ErrorKind::bad_input,
+                  fmt::format("the plan's schedule cannot run: {}{}{}", verdict.reason,
+                              verdict.grid.empty() ? "" : "\n", verdict.grid));
+    }
   }
 }
 

@@ -107,6 +107,10 @@ Plan rehearsed_plan(Plan plan, const RehearsalOptions& options) {
         "the plan has {} ranks; a rehearsal starts all of them on this machine and stops at {}",
         plan.layout.ranks(), kMaxRehearsedRanks));
   }
+  if (!plan.layout.shares.empty()) {
+    throw bad_input(
+        "the plan has replicas of several kinds; a rehearsal emulates replicas that are alike");
+  }
   if (const Verdict verdict = check_schedule(plan.schedule); !verdict.legal) {
     throw bad_input(fmt::format("the plan's schedule cannot run: {}", verdict.reason));
   }

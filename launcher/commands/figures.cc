@@ -101,6 +101,9 @@ std::string memory_legend(bool colour) {
 std::string short_name(const Layout& layout) {
   std::string text = fmt::format("{}x{}x{} v{} b{}", layout.tensor, layout.pipeline, layout.data,
                                  layout.chunks, layout.micro_batch);
+  for (size_t i = 0; i < layout.shares.size(); ++i) {
+    text += fmt::format("{}{}", i == 0 ? " m" : "/", layout.shares[i].micro_batches);
+  }
   std::string options;
   if (layout.recompute == Recompute::selective) options += "r";
   if (layout.recompute == Recompute::full) options += "R";

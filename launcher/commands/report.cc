@@ -23,6 +23,21 @@ std::string more(size_t count) {
   return count > kMostLines ? fmt::format("  ... and {} more\n", count - kMostLines) : "";
 }
 
+// Replicas of several kinds: which of them take how many micro-batches.
+std::string shares_table(const Plan& plan) {
+  std::string text;
+  int first = 0;
+  for (const Share& share : plan.layout.shares) {
+    const Rank rank = rank_at(plan.layout, {0, first, 0});
+    text += fmt::format("             replica {} to {}, from {} on: {} micro-batch{} each\n", first,
+                        first + share.replicas - 1,
+                        plan.placement[static_cast<size_t>(rank.value)].node, share.micro_batches,
+                        share.micro_batches == 1 ? "" : "es");
+    first += share.replicas;
+  }
+  return text;
+}
+
 std::string layout_table(const Plan& plan) {
   const Layout& layout = plan.layout;
   std::string text = fmt::format("{} on {} ({} x {})\n\n", plan.job.name, plan.cluster,
@@ -34,6 +49,7 @@ std::string layout_table(const Plan& plan) {
   text += fmt::format("Schedule     {}, {} micro-batch{} of {} sample{}\n", layout.schedule,
                       layout.micro_batches, layout.micro_batches == 1 ? "" : "es",
                       layout.micro_batch, layout.micro_batch == 1 ? "" : "s");
+  text += shares_table(plan);
   const std::string ranks =
       layout.recompute_ranks == 0
           ? ""

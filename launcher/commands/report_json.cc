@@ -11,16 +11,21 @@ namespace trireme {
 using Json = nlohmann::ordered_json;
 
 Json layout_json(const Layout& layout) {
-  return {{"tensor", layout.tensor},
-          {"pipeline", layout.pipeline},
-          {"data", layout.data},
-          {"chunks", layout.chunks},
-          {"schedule", layout.schedule},
-          {"micro_batch", layout.micro_batch},
-          {"micro_batches", layout.micro_batches},
-          {"sequence_parallel", layout.sequence_parallel},
-          {"recompute", name_of(layout.recompute)},
-          {"optimizer_sharding", layout.optimizer_sharding}};
+  Json json = {{"tensor", layout.tensor},
+               {"pipeline", layout.pipeline},
+               {"data", layout.data},
+               {"chunks", layout.chunks},
+               {"schedule", layout.schedule},
+               {"micro_batch", layout.micro_batch},
+               {"micro_batches", layout.micro_batches},
+               {"sequence_parallel", layout.sequence_parallel},
+               {"recompute", name_of(layout.recompute)},
+               {"optimizer_sharding", layout.optimizer_sharding}};
+  for (const Share& share : layout.shares) {
+    json["shares"].push_back(
+        {{"replicas", share.replicas}, {"micro_batches", share.micro_batches}});
+  }
+  return json;
 }
 
 Json prediction_json(const Prediction& prediction) {

@@ -49,9 +49,9 @@ std::map<int, std::vector<RankStep>> read_run_trace(const RunDirectory& director
                                                     Rank member) {
   std::map<int, std::vector<RankStep>> steps;
   size_t pipeline_rank = 0;
+  const Schedule& schedule = plan.schedule_of(coordinates_of(plan.layout, member).data);
   for (const Rank rank : pipeline_group(plan.layout, member)) {
-    for (auto& [step, ops] :
-         read_rank(directory.rank_trace(rank), plan.schedule.ranks[pipeline_rank])) {
+    for (auto& [step, ops] : read_rank(directory.rank_trace(rank), schedule.ranks[pipeline_rank])) {
       steps[step].push_back(std::move(ops));
     }
     ++pipeline_rank;

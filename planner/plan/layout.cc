@@ -2,6 +2,8 @@
 
 #include <fmt/format.h>
 
+#include <algorithm>
+
 #include "topology/base/check.h"
 
 namespace trireme {
@@ -28,6 +30,29 @@ std::optional<Recompute> recompute_named(std::string_view name) {
 const std::vector<std::string>& recompute_names() {
   static const std::vector<std::string> names = {"none", "selective", "full"};
   return names;
+}
+
+size_t Layout::share_of(int replica) const {
+  size_t share = 0;
+  for (; share + 1 < shares.size() && replica >= shares[share].replicas; ++share) {
+    replica -= shares[share].replicas;
+  }
+  return share;
+}
+
+int Layout::micro_batches_of(int replica) const {
+  return shares.empty() ? micro_batches : shares[share_of(replica)].micro_batches;
+}
+
+int Layout::micro_batches_before(int replica) const {
+  if (shares.empty()) return replica * micro_batches;
+  int sum = 0;
+  for (const Share& share : shares) {
+    const int of_share = std::min(replica, share.replicas);
+    sum += of_share * share.micro_batches;
+    replica -= of_share;
+  }
+  return sum;
 }
 
 Rank rank_at(const Layout& layout, Coordinates at) {

@@ -15,6 +15,13 @@ const char* name_of(Recompute recompute);
 std::optional<Recompute> recompute_named(std::string_view name);
 const std::vector<std::string>& recompute_names();
 
+// Replicas side by side along the data axis that take equally many micro-batches in a step.
+struct Share {
+  int replicas = 0;
+  int micro_batches = 0;
+  bool operator==(const Share&) const = default;
+};
+
 // The degrees. tensor * data * pipeline ranks; each pipeline rank holds `chunks` stages.
 struct Layout {
   int tensor = 1;
@@ -24,6 +31,9 @@ struct Layout {
   std::string schedule = "1f1b";
   int micro_batch = 1;    // samples
   int micro_batches = 1;  // per data replica and step: global_batch / (data * micro_batch)
+  // Where replicas take more or fewer, because their devices are faster or slower, from the first
+  // replica on; `micro_batches` is then that of the first share. Empty: all are alike.
+  std::vector<Share> shares = {};
   bool sequence_parallel = false;
   Recompute recompute = Recompute::none;
   int recompute_ranks = 0;  // pipeline ranks that recompute, the first ones; 0: all
@@ -36,6 +46,11 @@ struct Layout {
   Recompute recompute_on(int pipeline_rank) const {
     return recompute_ranks == 0 || pipeline_rank < recompute_ranks ? recompute : Recompute::none;
   }
+  // The share of a replica, 0 where all are alike; its micro-batches, and those of the replicas
+  // before it, in a step.
+  size_t share_of(int replica) const;
+  int micro_batches_of(int replica) const;
+  int micro_batches_before(int replica) const;
   bool operator==(const Layout&) const = default;
 };
 

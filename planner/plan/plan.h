@@ -90,8 +90,14 @@ struct Plan {
   Layout layout;
   std::vector<Stage> stages;  // by global stage
   Schedule schedule;
-  std::vector<PlacedRank> placement;  // by rank
+  std::vector<Schedule> other_schedules = {};  // of the layout's second share and on
+  std::vector<PlacedRank> placement;      // by rank
   Prediction prediction;
+
+  const Schedule& schedule_of(int replica) const {
+    const size_t share = layout.share_of(replica);
+    return share == 0 ? schedule : other_schedules[share - 1];
+  }
   bool operator==(const Plan&) const = default;
 };
 

@@ -17,6 +17,34 @@ Fault fault(const char* key, fmt::format_string<Args...> text, Args&&... args) {
   return PlanFault{key, fmt::format(text, std::forward<Args>(args)...)};
 }
 
+// All replicas in one share or another, and their samples those of the batch.
+Fault find_share_fault(const Plan& plan) {
+  const Layout& layout = plan.layout;
+  int64_t replicas = 0, samples = 0;
+  for (const Share& share : layout.shares) {
+    replicas += share.replicas;
+    samples += int64_t{share.replicas} * share.micro_batches * layout.micro_batch;
+    if (samples > limits::kBatch) break;
+  }
+  if (replicas != layout.data) {
+    return fault("layout", "found shares of {} replicas, expected {}", replicas, layout.data);
+  }
+  if (layout.shares.front().micro_batches != layout.micro_batches) {
+    return fault("layout", "found micro_batches = {}, expected {} as in the first share",
+                 layout.micro_batches, layout.shares.front().micro_batches);
+  }
+  if (samples != plan.job.training.global_batch) {
+    return fault("layout", "found {} samples in all shares, expected {}", samples,
+                 plan.job.training.global_batch);
+  }
+  if (plan.job.training.reduction_on(plan.device == "cpu") == Reduction::ordered) {
+    return fault("layout",
+                 "found shares and reduction = \"ordered\", expected \"fast\": sums of "
+                 "unequal replicas have no order of their own");
+  }
+  return std::nullopt;
+}
+
 Fault find_degree_fault(const Plan& plan) {
   const auto& layout = plan.layout;
   const auto ranks = int64_t{layout.tensor} * layout.pipeline;
@@ -29,6 +57,7 @@ Fault find_degree_fault(const Plan& plan) {
                  "found {} pipeline ranks that recompute of {}, expected fewer, or 0: all",
                  layout.recompute_ranks, layout.pipeline);
   }
+  if (!layout.shares.empty()) return find_share_fault(plan);
   const auto replica = int64_t{layout.micro_batch} * layout.micro_batches;
   const auto batch = int64_t{plan.job.training.global_batch};
   if (replica > batch || replica * layout.data != batch) {
@@ -79,8 +108,7 @@ Fault find_stage_fault(const Plan& plan) {
   return std::nullopt;
 }
 
-Fault find_row_fault(const Plan& plan, int rank) {
-  const auto& schedule = plan.schedule;
+Fault find_row_fault(const Plan& plan, const Schedule& schedule, int rank) {
   for (const auto& op : schedule.ranks[static_cast<size_t>(rank)]) {
     const auto stage = static_cast<size_t>(op.stage);
     if (stage >= plan.stages.size() || plan.stages[stage].pipeline_rank != rank) {
@@ -95,11 +123,10 @@ Fault find_row_fault(const Plan& plan, int rank) {
   return std::nullopt;
 }
 
-Fault find_schedule_fault(const Plan& plan) {
-  const auto& schedule = plan.schedule;
-  if (schedule.micro_batches != plan.layout.micro_batches) {
+Fault find_fault_of(const Plan& plan, const Schedule& schedule, int micro_batches) {
+  if (schedule.micro_batches != micro_batches) {
     return fault("schedule", "found micro_batches = {}, expected {} as in layout",
-                 schedule.micro_batches, plan.layout.micro_batches);
+                 schedule.micro_batches, micro_batches);
   }
   if (schedule.pipeline() != plan.layout.pipeline) {
     return fault("schedule", "found {} rows, expected {}, one for each pipeline rank",
@@ -112,7 +139,24 @@ Fault find_schedule_fault(const Plan& plan) {
     }
   }
   for (int rank = 0; rank < schedule.pipeline(); ++rank) {
-    if (auto found = find_row_fault(plan, rank)) return found;
+    if (auto found = find_row_fault(plan, schedule, rank)) return found;
+  }
+  return std::nullopt;
+}
+
+Fault find_schedule_fault(const Plan& plan) {
+  const std::vector<Share>& shares = plan.layout.shares;
+  if (plan.other_schedules.size() + 1 != std::max<size_t>(1, shares.size())) {
+    return fault("other_schedules", "found {}, expected one for each share but the first",
+                 plan.other_schedules.size());
+  }
+  if (auto found = find_fault_of(plan, plan.schedule, plan.layout.micro_batches)) return found;
+  for (size_t i = 1; i < shares.size(); ++i) {
+    const Schedule& other = plan.other_schedules[i - 1];
+    if (other.asynchronous || plan.schedule.asynchronous) {
+      return fault("other_schedules", "found an asynchronous schedule, expected none with shares");
+    }
+    if (auto found = find_fault_of(plan, other, shares[i].micro_batches)) return found;
   }
   return std::nullopt;
 }

@@ -14,6 +14,16 @@ namespace {
 constexpr std::string_view kFormat = "trireme-plan-1";
 constexpr double kLargest = 1.7976931348623157e308;
 
+std::string share_list(const Layout& layout) {
+  if (layout.shares.empty()) return "";
+  std::string text = "shares = [\n";
+  for (const Share& share : layout.shares) {
+    text += fmt::format("  {{replicas = {}, micro_batches = {}}},\n", share.replicas,
+                        share.micro_batches);
+  }
+  return text + "]\n";
+}
+
 std::string layout_table(const Layout& layout) {
   const std::string ranks = layout.recompute_ranks == 0
                                 ? ""
@@ -27,7 +37,7 @@ std::string layout_table(const Layout& layout) {
              layout.tensor, layout.pipeline, layout.data, layout.chunks,
              toml_string(layout.schedule), layout.micro_batch, layout.micro_batches,
              layout.sequence_parallel, name_of(layout.recompute), layout.optimizer_sharding) +
-         ranks;
+         ranks + share_list(layout);
 }
 
 std::string prediction_table(const Prediction& prediction) {
@@ -100,15 +110,14 @@ std::string placement_list(const Plan& plan) {
   return text + "\n]\n";
 }
 
-std::string schedule_table(const Plan& plan) {
-  const auto& schedule = plan.schedule;
+std::string schedule_table(const Plan& plan, const char* header, const Schedule& schedule) {
   // The file says where a stage lives only once, in `stages`.
   TRIREME_CHECK(schedule.stages.size() == plan.stages.size());
   for (size_t s = 0; s < plan.stages.size(); ++s) {
     const StagePlace place{plan.stages[s].pipeline_rank, plan.stages[s].chunk};
     TRIREME_CHECK(schedule.stages[s] == place);
   }
-  auto text = fmt::format("[schedule]\nname = {}\nmicro_batches = {}\n", toml_string(schedule.name),
+  auto text = fmt::format("{}\nname = {}\nmicro_batches = {}\n", header, toml_string(schedule.name),
                           schedule.micro_batches);
   if (schedule.asynchronous) text += "asynchronous = true\n";
   text += "rows = [\n";
@@ -138,6 +147,11 @@ Layout read_layout(TomlTable table) {
       static_cast<int>(table.integer_or("recompute_ranks", 0, 0, limits::kDegree));
   layout.recompute = *recompute_named(table.choice("recompute", recompute_names()));
   layout.optimizer_sharding = read_int(table, "optimizer_sharding", 0, 1);
+  for (auto& share : table.tables("shares")) {
+    layout.shares.push_back({read_int(share, "replicas", 1, limits::kDegree),
+                             read_int(share, "micro_batches", 1, limits::kBatch)});
+    share.finish();
+  }
   table.finish();
   return layout;
 }
@@ -236,8 +250,11 @@ std::string to_toml(const Plan& plan) {
   text += "# Global stage by global stage.\n" + stage_list(plan);
   text += "\n# Rank by rank: node:device.\n" + placement_list(plan) + "\n";
   text += layout_table(plan.layout) + "\n" + prediction_table(plan.prediction) + "\n";
-  text +=
-      "# Pipeline rank by pipeline rank: stage, operation, micro-batch.\n" + schedule_table(plan);
+  text += "# Pipeline rank by pipeline rank: stage, operation, micro-batch.\n" +
+          schedule_table(plan, "[schedule]", plan.schedule);
+  for (const Schedule& other : plan.other_schedules) {
+    text += "\n" + schedule_table(plan, "[[other_schedules]]", other);
+  }
   return text + "\n" + to_toml(plan.job, "job.");
 }
 
@@ -251,6 +268,9 @@ Plan parse_plan(std::string_view text, const std::string& name) {
   plan.layout = read_layout(root.table("layout"));
   plan.stages = read_stages(root);
   plan.schedule = read_schedule(root.table("schedule"), plan.stages);
+  for (auto& other : root.tables("other_schedules")) {
+    plan.other_schedules.push_back(read_schedule(std::move(other), plan.stages));
+  }
   plan.placement = read_placement(root);
   plan.prediction = read_prediction(root.table("prediction"));
   auto job = root.table("job");

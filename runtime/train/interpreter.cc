@@ -67,7 +67,7 @@ void Interpreter::post_receive(const Op& op) {
 }
 
 Op Interpreter::planned(Op op) const {
-  op.micro_batch %= setup_.plan->schedule.micro_batches;
+  op.micro_batch %= setup_.micro_batches;
   return op;
 }
 

@@ -33,6 +33,7 @@ class Interpreter {
   struct Setup {
     const Plan* plan = nullptr;
     int pipeline_rank = 0;
+    int micro_batches = 1;                // of this replica in a step
     std::vector<Rank> pipeline;           // the pipeline group's ranks
     std::vector<StagePasses*> stages;     // this rank's, by chunk
     std::vector<GradientSum*> gradients;  // likewise

@@ -89,8 +89,14 @@ RehearsalTrainer::RehearsalTrainer(const Plan& plan, Rank rank, const Rehearsal&
   }
   const double resident = resident_bytes(plan) * static_cast<double>(weights);
   resident_ = device_.allocate(static_cast<size_t>(resident / sizeof(float)));
-  Interpreter::Setup setup{
-      &plan, at_.pipeline, pipeline_group(plan.layout, rank), {}, {}, evaluates_, {}};
+  Interpreter::Setup setup{&plan,
+                           at_.pipeline,
+                           plan.layout.micro_batches,
+                           pipeline_group(plan.layout, rank),
+                           {},
+                           {},
+                           evaluates_,
+                           {}};
   for (const auto& stage : stages_) {
     setup.stages.push_back(stage->passes.get());
     setup.gradients.push_back(stage->sum.get());

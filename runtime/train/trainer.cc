@@ -115,10 +115,12 @@ void Trainer::build_stages() {
   const bool stream = kind_ == StepKind::asynchronous;
   const int batch = stream ? layout.data * layout.micro_batch : training.global_batch;
   const double tokens = static_cast<double>(batch) * plan_.job.model.sequence;
-  tokens_.resize(stream ? 2 * layout.micro_batches : layout.micro_batches);
+  const int micro_batches = layout.micro_batches_of(at_.data);
+  tokens_.resize(stream ? 2 * micro_batches : micro_batches);
   Interpreter::Setup interpreter;
   interpreter.plan = &plan_;
   interpreter.pipeline_rank = at_.pipeline;
+  interpreter.micro_batches = micro_batches;
   interpreter.pipeline = pipeline_group(layout, rank_);
   interpreter.evaluates = kind_ == StepKind::evaluation;
   if (stream) {
@@ -138,12 +140,12 @@ void Trainer::build_stages() {
     setup.tensor_index = at_.tensor;
     setup.micro_batch = layout.micro_batch;
     // Each version of a stream's weights multiplies forward once and back once.
-    setup.reuse_weights = !stream && layout.micro_batches * layout.data >= kReuseFromMicroBatches;
+    setup.reuse_weights = !stream && batch / layout.micro_batch >= kReuseFromMicroBatches;
     setup.loss_scale = static_cast<float>(1.0 / tokens);
     auto state = std::make_unique<StageState>(device_, *tensor_group_, setup);
     state->sum = std::make_unique<GradientSum>(
         device_, transport_, state->module.parameters(),
-        GradientSum::Setup{training.reduction_on(true), stream ? 1 : layout.micro_batches, at_.data,
+        GradientSum::Setup{training.reduction_on(true), stream ? 1 : micro_batches, at_.data,
                            data_group(layout, rank_), index, kBucketFloats});
     interpreter.stages.push_back(&state->module);
     interpreter.gradients.push_back(state->sum.get());
@@ -189,18 +191,20 @@ void Trainer::load_checkpoint(const std::string& directory) {
   }
 }
 
-// Replica d trains on the samples [d*m*b, (d+1)*m*b) of the step's global batch, micro-batch by
-// micro-batch. A stream numbers those of odd steps from m on (stream.h).
+// Replica d trains on the samples [d*m*b, (d+1)*m*b) of the step's global batch, or with shares on
+// those behind what the replicas before it take, micro-batch by micro-batch. A stream numbers those
+// of odd steps from m on (stream.h).
 void Trainer::load_tokens(int step) {
   const Layout& layout = plan_.layout;
   const auto sequence = static_cast<size_t>(plan_.job.model.sequence);
   const int first = kind_ == StepKind::asynchronous ? step % 2 * layout.micro_batches : 0;
-  for (int m = 0; m < layout.micro_batches; ++m) {
+  const int before = layout.micro_batches_before(at_.data);
+  for (int m = 0; m < layout.micro_batches_of(at_.data); ++m) {
     MicroBatchTokens& tokens = tokens_[first + m];
     tokens.inputs.resize(layout.micro_batch * sequence);
     tokens.targets.resize(layout.micro_batch * sequence);
     for (int b = 0; b < layout.micro_batch; ++b) {
-      const int sample = (at_.data * layout.micro_batches + m) * layout.micro_batch + b;
+      const int sample = (before + m) * layout.micro_batch + b;
       const uint64_t number =
           static_cast<uint64_t>(step) * plan_.job.training.global_batch + sample;
       data_.sample(number, tokens.inputs.data() + b * sequence,
@@ -210,7 +214,7 @@ void Trainer::load_tokens(int step) {
 }
 
 std::vector<Op> Trainer::ops_of_step(bool drain) const {
-  const auto& row = plan_.schedule.ranks[at_.pipeline];
+  const auto& row = plan_.schedule_of(at_.data).ranks[at_.pipeline];
   if (kind_ != StepKind::asynchronous) return row;
   return step_of_stream(row, plan_.layout.micro_batches, step_, filled_, drain);
 }
@@ -303,6 +307,17 @@ std::vector<double> Trainer::local_square_norms() const {
   return squares;
 }
 
+namespace {
+
+// What the replica with the most micro-batches trains on in a step.
+size_t most_samples(const Layout& layout) {
+  int most = layout.micro_batches;
+  for (const Share& share : layout.shares) most = std::max(most, share.micro_batches);
+  return static_cast<size_t>(most) * static_cast<size_t>(layout.micro_batch);
+}
+
+}  // namespace
+
 // The mean loss over the global batch on ranks that hold the head; samples are added in their
 // global order.
 double Trainer::local_loss() {
@@ -310,9 +325,10 @@ double Trainer::local_loss() {
   for (auto& stage : stages_) {
     if (!stage->module.stage().head) continue;
     std::vector<double> mine;
-    for (int m = 0; m < plan_.layout.micro_batches; ++m) {
+    for (int m = 0; m < plan_.layout.micro_batches_of(at_.data); ++m) {
       for (const double loss : stage->module.take_losses(first + m)) mine.push_back(loss);
     }
+    mine.resize(most_samples(plan_.layout));
     double total = 0;
     for (const double loss : gather_doubles(*data_group_, mine)) total += loss;
     return total /

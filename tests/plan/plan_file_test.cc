@@ -1,3 +1,4 @@
+#include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
 #include <bit>
@@ -114,6 +115,25 @@ TEST(PlanFile, PartsThatDoNotGoTogetherAreNamed) {
   EXPECT_EQ(wrong("global_batch = 8", "global_batch = 9"),
             "p.toml:16:1: layout: found 2 micro-batches of 4 samples on 1 replicas, expected 9 "
             "samples in all");
+  const auto shares = [&](const std::string& list) {
+    return wrong("data = 1\n", "data = 1\nshares = [" + list + "]\n");
+  };
+  EXPECT_EQ(shares("{replicas = 2, micro_batches = 2}"),
+            "p.toml:16:1: layout: found shares of 2 replicas, expected 1");
+  EXPECT_EQ(shares("{replicas = 1, micro_batches = 1}"),
+            "p.toml:16:1: layout: found micro_batches = 2, expected 1 as in the first share");
+  const auto two = [&](const std::string& first, const std::string& second) {
+    return replaced(replaced(good, "data = 1\n",
+                             "data = 2\nshares = [{replicas = 1, micro_batches = " + first +
+                                 "}, {replicas = 1, micro_batches = " + second + "}]\n"),
+                    "global_batch = 8", "global_batch = 12");
+  };
+  EXPECT_EQ(complaint(two("2", "3")),
+            "p.toml:16:1: layout: found 20 samples in all shares, expected 12");
+  EXPECT_THAT(complaint(two("2", "1")), ::testing::HasSubstr("reduction = \"ordered\""));
+  EXPECT_THAT(complaint(replaced(two("2", "1"), "global_batch = 12",
+                                 "global_batch = 12\nreduction = \"fast\"")),
+              ::testing::HasSubstr("found 0, expected one for each share but the first"));
   EXPECT_EQ(wrong("data = 1", "data = 1048576"),
             "p.toml:16:1: layout: found 1 x 2 x 1048576 ranks, expected at most 1048576");
   EXPECT_EQ(wrong("chunks = 1", "chunks = 2"),

@@ -130,15 +130,19 @@ Layout random_layout(std::mt19937_64& random) {
   layout.recompute = static_cast<Recompute>(up_to(random, 0, 2));
   layout.recompute_ranks = up_to(random, 0, layout.pipeline - 1);
   layout.optimizer_sharding = up_to(random, 0, 1);
+  if (layout.data > 1 && coin(random)) {
+    const int first = up_to(random, 1, layout.data - 1);
+    layout.shares = {{first, layout.micro_batches}, {layout.data - first, up_to(random, 1, 6)}};
+  }
   return layout;
 }
 
 // Any order will do: whether a schedule can run is not the plan file's affair.
-std::vector<Op> random_row(std::mt19937_64& random, const Plan& plan, int rank) {
+std::vector<Op> random_row(std::mt19937_64& random, const Plan& plan, int micro_batches, int rank) {
   std::vector<Op> row;
   for (int s = 0; s < plan.layout.stages(); ++s) {
     if (plan.stages[static_cast<size_t>(s)].pipeline_rank != rank) continue;
-    for (int m = 0; m < plan.layout.micro_batches; ++m) {
+    for (int m = 0; m < micro_batches; ++m) {
       for (const auto kind :
            {OpKind::forward, OpKind::backward, OpKind::backward_input, OpKind::backward_weight}) {
         if (coin(random)) row.push_back({kind, false, s, m});
@@ -148,6 +152,15 @@ std::vector<Op> random_row(std::mt19937_64& random, const Plan& plan, int rank) 
   std::shuffle(row.begin(), row.end(), random);
   for (size_t i = 0; i + 1 < row.size(); i += 2) row[i].overlaps_next = coin(random);
   return row;
+}
+
+void fill_schedule(std::mt19937_64& random, const Plan& plan, int micro_batches,
+                   Schedule& schedule) {
+  schedule.name = any_text(random);
+  schedule.micro_batches = micro_batches;
+  for (int r = 0; r < plan.layout.pipeline; ++r) {
+    schedule.ranks.push_back(random_row(random, plan, micro_batches, r));
+  }
 }
 
 // PipeDream's order, the only one that an asynchronous schedule may have.
@@ -222,19 +235,24 @@ Plan random_plan(std::mt19937_64& random) {
   plan.job.name = any_text(random);
   plan.job.model = random_model(random);
   plan.job.weights = coin(random) ? "" : "/w/" + any_text(random) + "x";
+  const std::vector<Share>& shares = plan.layout.shares;
   plan.job.training = random_training(
-      random, plan.layout.data * plan.layout.micro_batch * plan.layout.micro_batches);
+      random, plan.layout.micro_batch * plan.layout.micro_batches_before(plan.layout.data));
+  if (!shares.empty()) plan.job.training.reduction = Reduction::fast;
   plan.job.execution = random_execution(random);
   plan.job.data = {"/d/" + any_text(random) + "x", static_cast<DataFormat>(up_to(random, 0, 3)),
                    static_cast<SampleOrder>(up_to(random, 0, 1))};
   plan.job.checkpoint = {up_to(random, 0, 1000), up_to(random, 0, 10)};
   plan.job.pins = random_pins(random);
   cut_into_stages(random, plan);
-  plan.schedule.name = any_text(random);
-  plan.schedule.micro_batches = plan.layout.micro_batches;
-  for (int r = 0; r < plan.layout.pipeline; ++r)
-    plan.schedule.ranks.push_back(random_row(random, plan, r));
-  if (plan.layout.chunks == 1 && !plan.job.model.tied_embeddings && coin(random))
+  fill_schedule(random, plan, plan.layout.micro_batches, plan.schedule);
+  for (size_t i = 1; i < shares.size(); ++i) {
+    Schedule other;
+    other.stages = plan.schedule.stages;
+    fill_schedule(random, plan, shares[i].micro_batches, other);
+    plan.other_schedules.push_back(other);
+  }
+  if (shares.empty() && plan.layout.chunks == 1 && !plan.job.model.tied_embeddings && coin(random))
     make_asynchronous(plan);
   for (int r = 0; r < plan.layout.ranks(); ++r)
     plan.placement.push_back({fmt::format("n{}", r / 4), r % 4});
