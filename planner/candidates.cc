@@ -11,7 +11,6 @@
 #include "topology/base/error.h"
 
 namespace trireme {
-namespace {
 
 std::vector<int> divisors(int n) {
   std::vector<int> small, large;
@@ -24,13 +23,14 @@ std::vector<int> divisors(int n) {
   return small;
 }
 
-Error contradiction(const std::string& message) {
-  return Error(ErrorKind::bad_input, message);
-}
-
-// Devices among which tensor parallelism has the node's fastest links.
 int link_domain(const NodeGroup& nodes) {
   return nodes.link == NodeLink::nvlink_pairs ? std::min(2, nodes.devices) : nodes.devices;
+}
+
+namespace {
+
+Error contradiction(const std::string& message) {
+  return Error(ErrorKind::bad_input, message);
 }
 
 // The fewest stages per pipeline rank that the pins leave open.

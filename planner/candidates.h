@@ -43,6 +43,12 @@ std::vector<Options> options_of(const Job& job, bool cpu, const Layout& degrees)
 // keep the order of the file.
 std::vector<std::vector<size_t>> group_sequences(const Cluster& cluster);
 
+// Ascending.
+std::vector<int> divisors(int n);
+
+// Devices among which tensor parallelism has the node's fastest links.
+int link_domain(const NodeGroup& nodes);
+
 // How many pipeline ranks these degrees can have on such nodes.
 int pipeline_capacity(const Layout& layout, const NodeGroup& nodes);
 

@@ -8,8 +8,8 @@ namespace trireme {
 
 std::string idle_devices(const Cluster& cluster, const PlacedLayout& layout, bool data_pinned) {
   int there = 0;
-  for (const Run& run : layout.placement.runs) {
-    const NodeGroup& nodes = cluster.groups[run.group];
+  for (const size_t group : groups_in_use(layout.placement)) {
+    const NodeGroup& nodes = cluster.groups[group];
     there += static_cast<int>(nodes.hosts.size()) * nodes.devices;
   }
   if (layout.ranks() >= there) return "";
@@ -21,17 +21,15 @@ std::string idle_devices(const Cluster& cluster, const PlacedLayout& layout, boo
 
 std::vector<std::string> idle_groups(const Cluster& cluster, const PlacedLayout& layout) {
   std::vector<std::string> notes;
+  const std::vector<size_t> used = groups_in_use(layout.placement);
   for (size_t g = 0; g < cluster.groups.size(); ++g) {
-    const std::vector<Run>& runs = layout.placement.runs;
-    const bool used =
-        std::any_of(runs.begin(), runs.end(), [g](const Run& run) { return run.group == g; });
-    if (used) continue;
+    if (std::find(used.begin(), used.end(), g) != used.end()) continue;
     const NodeGroup& idle = cluster.groups[g];
     notes.push_back(
         fmt::format("{} nodes with {} x {} ({} to {}) stay idle: {}", idle.hosts.size(),
                     idle.devices, idle.device.name, idle.hosts.front(), idle.hosts.back(),
                     idle.device.is_cpu() ? "CPU nodes of several kinds do not work together"
-                                         : "no layout that has pipeline ranks there is faster"));
+                                         : "no layout that has ranks there is faster"));
   }
   return notes;
 }

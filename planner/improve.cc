@@ -50,6 +50,10 @@ PlanResult improve_schedule(const Job& job, const Cluster& cluster, const PlanOp
     result.notes.emplace_back("there is no pipeline of one version of the weights to improve.");
     return result;
   }
+  if (!plan.layout.shares.empty()) {
+    result.notes.emplace_back("schedules of replicas of several kinds are not improved.");
+    return result;
+  }
   const AutoChoice choice = choose_schedule(request_of(plan, cluster));
   PlanOptions again = options;
   again.top = 1;

@@ -21,17 +21,27 @@ std::string describe_options(const Layout& layout) {
   return text;
 }
 
+std::string describe_shares(const Layout& layout) {
+  std::string text;
+  for (const Share& share : layout.shares) {
+    text += fmt::format("{}{}x{}", text.empty() ? " micro_batches=" : "+", share.replicas,
+                        share.micro_batches);
+  }
+  return text;
+}
+
 }  // namespace
 
 std::string describe_degrees(const Layout& layout) {
   return fmt::format("tensor={} pipeline={} data={} micro_batch={}{}", layout.tensor,
-                     layout.pipeline, layout.data, layout.micro_batch, describe_options(layout));
+                     layout.pipeline, layout.data, layout.micro_batch,
+                     describe_shares(layout) + describe_options(layout));
 }
 
 std::string describe(const Layout& layout) {
   return fmt::format("tensor={} pipeline={} data={} chunks={} micro_batch={} schedule={}{}",
                      layout.tensor, layout.pipeline, layout.data, layout.chunks, layout.micro_batch,
-                     layout.schedule, describe_options(layout));
+                     layout.schedule, describe_shares(layout) + describe_options(layout));
 }
 
 }  // namespace trireme

@@ -1,5 +1,8 @@
 #include "planner/placement.h"
 
+#include <algorithm>
+#include <utility>
+
 #include "topology/base/check.h"
 
 namespace trireme {
@@ -21,15 +24,43 @@ const Run& PlacedLayout::run_of(int pipeline_rank) const {
   return find_run(placement, pipeline_rank);
 }
 
+int PlacedLayout::first_replica() const {
+  int first = 0;
+  for (size_t i = 0; i < placement.set; ++i) first += placement.sets[i].replicas;
+  return first;
+}
+
+int PlacedLayout::replicas() const {
+  return placement.sets.empty() ? data : placement.sets[placement.set].replicas;
+}
+
 PlacedLayout placed_on(const Layout& layout, size_t group) {
   return {layout, {{{group, layout.pipeline}}, Near::data}};
 }
 
+PlacedLayout placed_on_sets(const Layout& layout, std::vector<ReplicaSet> sets, Near near,
+                            size_t set) {
+  TRIREME_CHECK(sets.size() == layout.shares.size());
+  PlacedLayout placed = placed_on(layout, sets[set].group);
+  placed.micro_batches = layout.shares[set].micro_batches;
+  placed.placement.near = near;
+  placed.placement.sets = std::move(sets);
+  placed.placement.set = set;
+  return placed;
+}
+
 Seat seat_of(const Cluster& cluster, const PlacedLayout& layout, Coordinates at) {
   int along = at.pipeline;
-  const Run& run = find_run(layout.placement, along);
-  const int block = layout.placement.near == Near::data ? at.data + layout.data * along
-                                                        : along + run.pipeline_ranks * at.data;
+  Run run = find_run(layout.placement, along);
+  int replica = at.data, replicas = layout.data;
+  for (const ReplicaSet& set : layout.placement.sets) {
+    run.group = set.group;
+    replicas = set.replicas;
+    if (replica < replicas) break;
+    replica -= replicas;
+  }
+  const int block = layout.placement.near == Near::data ? replica + replicas * along
+                                                        : along + run.pipeline_ranks * replica;
   const int slot = at.tensor + layout.tensor * block;
   const int devices = cluster.groups[run.group].devices;
   return {run.group, slot / devices, slot % devices};
@@ -46,10 +77,22 @@ std::vector<PlacedRank> placed_ranks(const Cluster& cluster, const PlacedLayout&
   return ranks;
 }
 
+std::vector<size_t> groups_in_use(const Placement& placement) {
+  std::vector<size_t> groups;
+  const auto add = [&groups](size_t group) {
+    if (std::find(groups.begin(), groups.end(), group) == groups.end()) groups.push_back(group);
+  };
+  for (const ReplicaSet& set : placement.sets) add(set.group);
+  if (groups.empty()) {
+    for (const Run& run : placement.runs) add(run.group);
+  }
+  return groups;
+}
+
 std::string device_names(const Cluster& cluster, const Placement& placement) {
   std::string names;
-  for (const Run& run : placement.runs) {
-    const std::string& name = cluster.groups[run.group].device.name;
+  for (const size_t group : groups_in_use(placement)) {
+    const std::string& name = cluster.groups[group].device.name;
     if (names.find(name) != std::string::npos) continue;
     names += (names.empty() ? "" : " + ") + name;
   }

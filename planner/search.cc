@@ -19,8 +19,9 @@
 #include "planner/cost/step.h"
 #include "planner/idle.h"
 #include "planner/layout_text.h"
-#include "planner/schedules/schedule_cache.h"
+#include "planner/replica_search.h"
 #include "planner/schedules/schedules.h"
+#include "planner/trials.h"
 #include "topology/base/check.h"
 #include "topology/base/error.h"
 
@@ -30,10 +31,6 @@ namespace {
 constexpr const char* kNotTried =
     " Not tried on CPU nodes unless pinned: recompute=full, sequence_parallel=true, "
     "optimizer_sharding=1";
-
-// Interleaved groups that are tried for a layout. Longer ones gain next to nothing and hold ever
-// more activations.
-constexpr size_t kMostGroups = 8;
 
 // A simulation stops when the step surely exceeds its bound by this share, which is then the bound;
 // should that become the least, the next one looks twice as far.
@@ -85,7 +82,7 @@ class Search {
         cluster_(cluster),
         options_(options),
         model_(job_, cluster, options.profile.get(), options.schedule.get()),
-        own_(options.schedule),
+        trials_(model_, options),
         sequences_(group_sequences(cluster)),
         choices_(job_, options.schedule.get(),
                  [this](const std::string& layout, const std::string& reason) {
@@ -97,7 +94,8 @@ class Search {
     check_pins(job_);
     enumerate();
     look_at_the_best();
-    if (best_.empty()) {
+    look_at_mixed_replicas();
+    if (best_.empty() && mixed_.empty()) {
       // Of those that were set aside, one may be the closest miss.
       for (Candidate& candidate : set_aside_) push(std::move(candidate));
       look_at_the_best();
@@ -122,6 +120,15 @@ class Search {
       queue_.pop();
       advance(next);
     }
+  }
+
+  void look_at_mixed_replicas() {
+    std::vector<double> others;
+    for (const size_t index : best_) others.push_back(candidates_[index].seconds);
+    ReplicaSearch search(job_, cluster_, options_, model_, trials_, choices_, std::move(others));
+    mixed_ = search.run();
+    result_.considered += search.considered();
+    result_.evaluated += search.evaluated();
   }
 
   void enumerate() {
@@ -281,13 +288,14 @@ class Search {
     const std::vector<Stage> stages = model_.cut(candidate.layout);
     if (candidate.further == kFirstLook) {
       ++result_.evaluated;
-      const auto least = built(candidate.layout, groups_of(candidate.layout).front());
+      const auto least =
+          trials_.built(candidate.layout, trials_.groups_of(candidate.layout).front());
       if (!fits(candidate, model_.memory(candidate.layout, stages, *least))) return;
     }
     const double most = candidate.seconds * (1 + candidate.further);
     candidate.seconds = most;
     candidate.further *= 2;
-    if (const auto best = fastest(candidate.layout, stages, most)) {
+    if (const auto best = trials_.fastest(candidate.layout, stages, most)) {
       candidate.seconds = best->seconds;
       candidate.group = best->group;
       candidate.known = Known::exact;
@@ -303,9 +311,9 @@ class Search {
     const auto key = std::make_pair(describe(layout), layout.placement.runs);
     const auto known = fit_.find(key);
     if (known != fit_.end()) return known->second;
-    const auto schedule = built(layout, groups_of(layout).front());
+    const auto schedule = trials_.built(layout, trials_.groups_of(layout).front());
     const auto memory = model_.memory(layout, model_.cut(layout), *schedule);
-    return fit_.emplace(key, worst_miss(layout, memory).second <= 0).first->second;
+    return fit_.emplace(key, trials_.worst_miss(layout, memory).second <= 0).first->second;
   }
 
   void push(Candidate candidate) {
@@ -404,57 +412,6 @@ class Search {
     return true;
   }
 
-  std::shared_ptr<const Schedule> built(const Layout& layout, const std::optional<int>& group) {
-    return own_ ? own_ : schedules_.get(layout, group);
-  }
-
-  std::vector<std::optional<int>> groups_of(const Layout& layout) const {
-    if (options_.schedule) return {std::nullopt};
-    // Where memory does not matter the shortest is what programs do.
-    const size_t most = options_.any_memory ? 1 : kMostGroups;
-    return groups_to_try(layout.schedule, layout.pipeline, layout.micro_batches, most);
-  }
-
-  struct Variant {
-    std::optional<int> group;
-    double seconds = 0;
-  };
-
-  // The fastest group that fits, if it takes at most so long; the first, which holds least, fits.
-  std::optional<Variant> fastest(const PlacedLayout& layout, const std::vector<Stage>& stages,
-                                 double most) {
-    std::optional<Variant> best;
-    bool first = true;
-    for (const std::optional<int>& group : groups_of(layout)) {
-      const auto schedule = built(layout, group);
-      if (!first && !options_.any_memory &&
-          worst_miss(layout, model_.memory(layout, stages, *schedule)).second > 0) {
-        break;  // longer groups hold more
-      }
-      first = false;
-      const double least = best ? best->seconds : most;
-      const auto seconds = model_.seconds_within(layout, stages, *schedule, least);
-      if (!seconds) continue;
-      if (!best || *seconds * (1 + 1e-9) < least) best = {group, *seconds};
-    }
-    return best;
-  }
-
-  // The pipeline rank whose device lacks most, and how many bytes; less than none when all is well.
-  std::pair<size_t, double> worst_miss(const PlacedLayout& layout,
-                                       const std::vector<MemoryParts>& memory) const {
-    size_t worst = 0;
-    double most = -std::numeric_limits<double>::infinity();
-    for (size_t rank = 0; rank < memory.size(); ++rank) {
-      const double there = model_.device_memory(layout, static_cast<int>(rank));
-      const double missing = memory[rank].total() - there;
-      if (missing <= most) continue;
-      most = missing;
-      worst = rank;
-    }
-    return {worst, most};
-  }
-
   // Bytes that some device lacks for what any schedule of this name holds; 0 where none does.
   double lacks_at_least(const Layout& layout, const CutMemory& cut) const {
     const std::vector<int> peaks = least_peak_activations(layout.schedule, layout.pipeline,
@@ -480,7 +437,7 @@ class Search {
   }
 
   bool fits(const Candidate& candidate, const std::vector<MemoryParts>& memory) {
-    const auto [rank, missing] = worst_miss(candidate.layout, memory);
+    const auto [rank, missing] = trials_.worst_miss(candidate.layout, memory);
     if (missing <= 0 || options_.any_memory) return true;
     Miss miss{candidate.layout.degrees(), static_cast<int>(rank), memory[rank],
               model_.device_memory(candidate.layout, static_cast<int>(rank))};
@@ -507,26 +464,75 @@ class Search {
 
   Prediction prediction_of(const Candidate& candidate) {
     const std::vector<Stage> stages = model_.cut(candidate.layout);
-    return model_.predict(candidate.layout, stages, *built(candidate.layout, candidate.group));
+    return model_.predict(candidate.layout, stages,
+                          *trials_.built(candidate.layout, candidate.group));
+  }
+
+  // The best of both kinds, fastest first, alike ones plainest first: numbers of best_, then of
+  // mixed_.
+  std::vector<size_t> ranking() const {
+    std::vector<double> seconds;
+    for (const size_t index : best_) seconds.push_back(candidates_[index].seconds);
+    for (const MixedReplicas& mixed : mixed_) seconds.push_back(mixed.seconds);
+    std::vector<size_t> order(seconds.size());
+    std::iota(order.begin(), order.end(), size_t{0});
+    std::stable_sort(order.begin(), order.end(),
+                     [&](size_t a, size_t b) { return seconds[a] < seconds[b]; });
+    order.resize(std::min(order.size(), static_cast<size_t>(std::max(1, options_.top))));
+    return order;
   }
 
   void fill_result() {
-    const Candidate& chosen = candidates_[best_.front()];
-    for (size_t i = 1; i < best_.size(); ++i) {
-      const Candidate& next = candidates_[best_[i]];
-      result_.alternatives.push_back({next.layout.degrees(), prediction_of(next)});
+    const std::vector<size_t> order = ranking();
+    for (size_t i = 1; i < order.size(); ++i) {
+      if (order[i] < best_.size()) {
+        const Candidate& next = candidates_[best_[order[i]]];
+        result_.alternatives.push_back({next.layout.degrees(), prediction_of(next)});
+      } else {
+        const MixedReplicas& next = mixed_[order[i] - best_.size()];
+        result_.alternatives.push_back({next.layout, predict(model_, trials_, next)});
+      }
     }
+    result_.plan.cluster = cluster_.name;
+    result_.plan.job = job_;
+    if (order.front() < best_.size()) {
+      fill_plan(candidates_[best_[order.front()]]);
+    } else {
+      fill_plan(mixed_[order.front() - best_.size()]);
+    }
+  }
+
+  void fill_plan(const Candidate& chosen) {
     Plan& plan = result_.plan;
-    plan.cluster = cluster_.name;
-    plan.device = device_names(cluster_, chosen.layout.placement);
-    plan.job = job_;
     plan.layout = chosen.layout.degrees();
     plan.stages = model_.cut(chosen.layout);
-    plan.schedule = *built(chosen.layout, chosen.group);
+    plan.schedule = *trials_.built(chosen.layout, chosen.group);
     TRIREME_CHECK(check_schedule(plan.schedule).legal);
-    plan.placement = placed_ranks(cluster_, chosen.layout);
     plan.prediction = prediction_of(chosen);
-    add_notes(chosen.layout);
+    place(chosen.layout);
+  }
+
+  void fill_plan(const MixedReplicas& chosen) {
+    Plan& plan = result_.plan;
+    plan.layout = chosen.layout;
+    plan.stages = chosen.stages;
+    for (size_t set = 0; set < chosen.sets.size(); ++set) {
+      Schedule schedule = *trials_.built(chosen.part(set), chosen.groups[set]);
+      TRIREME_CHECK(check_schedule(schedule).legal);
+      if (set == 0) {
+        plan.schedule = std::move(schedule);
+      } else {
+        plan.other_schedules.push_back(std::move(schedule));
+      }
+    }
+    plan.prediction = predict(model_, trials_, chosen);
+    place(chosen.part(0));
+  }
+
+  void place(const PlacedLayout& layout) {
+    result_.plan.device = device_names(cluster_, layout.placement);
+    result_.plan.placement = placed_ranks(cluster_, layout);
+    add_notes(layout);
   }
 
   void add_notes(const PlacedLayout& layout) {
@@ -548,15 +554,15 @@ class Search {
   const Cluster& cluster_;
   const PlanOptions& options_;
   StepModel model_;
-  const std::shared_ptr<const Schedule> own_;         // PlanOptions::schedule, if given
+  ScheduleTrials trials_;
   const std::vector<std::vector<size_t>> sequences_;  // of node groups
   Choices choices_;
   std::deque<Candidate> candidates_;
   std::deque<Candidate> set_aside_;  // degrees that cannot fit; of interest where none fits
   int64_t degrees_ = 0;
-  ScheduleCache schedules_;
   std::priority_queue<Entry, std::vector<Entry>, std::greater<>> queue_;
   std::vector<size_t> best_;                                      // exact, fastest first
+  std::vector<MixedReplicas> mixed_;                              // likewise
   std::map<std::pair<std::string, std::vector<Run>>, bool> fit_;  // by description and runs
   std::optional<Miss> miss_;
   double fastest_miss_ = 1e300;  // lower bound of the fastest layout that did not fit

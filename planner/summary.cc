@@ -150,6 +150,12 @@ std::vector<RankMemory> memory_by_rank(const Plan& plan, const Cluster& cluster)
   for (size_t p = 0; p < parts.size(); ++p) {
     ranks.push_back({parts[p], model.device_memory(layout, static_cast<int>(p))});
   }
+  // Replicas of several kinds hold nearly as much, on devices that may have less.
+  for (size_t rank = 0; rank < plan.placement.size() && !plan.layout.shares.empty(); ++rank) {
+    const NodeGroup& nodes = cluster.groups[places.at(plan.placement[rank].node).group];
+    double& least = ranks[rank / block].device_bytes;
+    least = std::min(least, nodes.device.memory_bytes);
+  }
   return ranks;
 }
 

@@ -22,11 +22,21 @@ constexpr double kUnknown = 0.40;
 constexpr double kFewestParameters = 0.15e9, kMostParameters = 1.01e12;
 constexpr int kMostRanks = 12288, kLongestSequence = 8192;
 
-Ground ground_of(std::string_view device) {
+Ground ground_of_one(std::string_view device) {
   for (const Ground& ground : kGround) {
     if (device.starts_with(ground.device)) return ground;
   }
   return {device, 0, kUnknown};
+}
+
+// Of several kinds, "A + B", the one that is known least.
+Ground ground_of(std::string_view devices) {
+  constexpr std::string_view kAnd = " + ";
+  const size_t end = devices.find(kAnd);
+  const Ground first = ground_of_one(devices.substr(0, end));
+  if (end == std::string_view::npos) return first;
+  const Ground rest = ground_of(devices.substr(end + kAnd.size()));
+  return rest.band > first.band ? rest : first;
 }
 
 }  // namespace

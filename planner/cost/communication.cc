@@ -106,8 +106,9 @@ Path Links::tensor(size_t group, int tensor_ranks) const {
 // with the pipeline near, of the pipeline ranks that sit together.
 Path Links::ring_hop(const PlacedLayout& layout, const Run& run, const Seat& from,
                      const Seat& to) const {
-  if (from.node == to.node) return inside(from, to);
-  const NodeGroup& nodes = cluster_.groups[run.group];
+  if (from.group == to.group && from.node == to.node) return inside(from, to);
+  const NodeGroup& nodes = cluster_.groups[from.group];
+  const NodeGroup& others = cluster_.groups[to.group];
   const bool data_near = layout.placement.near == Near::data;
   const int together = layout.tensor * (data_near ? 1 : run.pipeline_ranks);
   const int streams = std::max(layout.tensor, std::min(together, nodes.devices));
@@ -115,7 +116,7 @@ Path Links::ring_hop(const PlacedLayout& layout, const Run& run, const Seat& fro
   const double leaf_share = static_cast<double>(std::max(together, nodes.devices)) /
                             (std::max(1, cluster_.fabric.leaf_nodes) * nodes.devices);
   Path path = between(from, to, 1, 0);
-  path.bytes_per_s = kNetworkEfficiency * uplink(nodes) / streams;
+  path.bytes_per_s = kNetworkEfficiency * std::min(uplink(nodes), uplink(others)) / streams;
   if (leaf_of(node_of(from)) != leaf_of(node_of(to))) path.bytes_per_s /= crowding(leaf_share);
   if (nodes.link_bytes_per_s > 0) {
     path.bytes_per_s =
@@ -133,7 +134,9 @@ Path Links::data(const PlacedLayout& layout) const {
     // Rings that start as far into a leaf's devices as the first one see the same paths again.
     const int leaf = std::max(1, cluster_.fabric.leaf_nodes) * cluster_.groups[run.group].devices;
     const int shift = layout.tensor * (layout.placement.near == Near::data ? layout.data : 1);
-    const int rings = std::min(run.pipeline_ranks, leaf / std::gcd(leaf, shift));
+    const bool alike = layout.placement.sets.empty();
+    const int rings =
+        alike ? std::min(run.pipeline_ranks, leaf / std::gcd(leaf, shift)) : run.pipeline_ranks;
     for (int p = first; p < first + rings; ++p) {
       for (int d = 0; d < layout.data; ++d) {
         const Seat from = seat_of(cluster_, layout, {0, d, p});
@@ -150,7 +153,7 @@ Path Links::data(const PlacedLayout& layout) const {
 Links::Senders Links::senders(const PlacedLayout& layout, const Run& run) const {
   const int devices = cluster_.groups[run.group].devices;
   const int leaf_nodes = std::max(1, cluster_.fabric.leaf_nodes);
-  const int block = layout.tensor * layout.data;
+  const int block = layout.tensor * layout.replicas();
   if (layout.placement.near == Near::data) {
     return {std::min(block, devices),
             std::max(1.0, static_cast<double>(block) / devices) / leaf_nodes};
@@ -158,14 +161,16 @@ Links::Senders Links::senders(const PlacedLayout& layout, const Run& run) const 
   const int together = layout.tensor * run.pipeline_ranks;  // of one replica
   const double replicas = std::max(1.0, static_cast<double>(leaf_nodes) * devices / together);
   const int in_node = std::min(block, layout.tensor * std::max(1, devices / together));
-  return {in_node, std::min<double>(layout.data, replicas) * layout.tensor / in_node / leaf_nodes};
+  return {in_node,
+          std::min<double>(layout.replicas(), replicas) * layout.tensor / in_node / leaf_nodes};
 }
 
 // The first and the last rank of a stage see every kind of path that the ranks between them see.
 Path Links::hop(const PlacedLayout& layout, int from, int to) const {
   const Senders senders = this->senders(layout, layout.run_of(from));
   Path slowest = kFastest;
-  for (const Coordinates within : {Coordinates{}, {layout.tensor - 1, layout.data - 1, 0}}) {
+  const int first = layout.first_replica(), last = first + layout.replicas() - 1;
+  for (const Coordinates within : {Coordinates{0, first, 0}, {layout.tensor - 1, last, 0}}) {
     const Seat a = seat_of(cluster_, layout, {within.tensor, within.data, from});
     const Seat b = seat_of(cluster_, layout, {within.tensor, within.data, to});
     slowest = slower(slowest, between(a, b, senders.of_node, senders.leaf_share));

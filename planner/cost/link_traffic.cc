@@ -82,7 +82,8 @@ class Loads {
 std::vector<LinkTraffic> busiest_links(const Cluster& cluster, const PlacedLayout& layout,
                                        const RankSends& sends) {
   Loads loads(cluster, layout);
-  for (int d = 0; d < layout.data; ++d) {
+  const int first_replica = layout.first_replica();
+  for (int d = first_replica; d < first_replica + layout.replicas(); ++d) {
     for (int p = 0; p < layout.pipeline; ++p) {
       const auto rank = static_cast<size_t>(p);
       if (layout.tensor > 1) loads.inside_group({0, d, p}, sends.tensor[rank]);

@@ -119,17 +119,21 @@ double StepModel::average_device_memory(const PlacedLayout& layout) const {
   return sum / layout.pipeline;
 }
 
+StepModel::Ranks StepModel::ranks_of(const PlacedLayout& layout) {
+  const Placement& placement = layout.placement;
+  return {layout.tensor,  layout.data,    placement.near,
+          placement.runs, placement.sets, placement.set};
+}
+
 const Path& StepModel::data_path(const PlacedLayout& layout) {
-  const auto key =
-      std::make_tuple(layout.tensor, layout.data, layout.placement.near, layout.placement.runs);
+  const Ranks key = ranks_of(layout);
   const auto known = data_paths_.find(key);
   if (known != data_paths_.end()) return known->second;
   return data_paths_.emplace(key, links_.data(layout)).first->second;
 }
 
 const StepModel::PipelinePaths& StepModel::pipeline_paths(const PlacedLayout& layout) {
-  const auto key = std::make_tuple(layout.tensor, layout.data, layout.chunks > 1,
-                                   layout.placement.near, layout.placement.runs);
+  const auto key = std::make_pair(ranks_of(layout), layout.chunks > 1);
   const auto known = pipeline_paths_.find(key);
   if (known != pipeline_paths_.end()) return known->second;
   return pipeline_paths_.emplace(key, PipelinePaths{links_.pipeline(layout), links_.ends(layout)})

@@ -191,9 +191,11 @@ class StepModel {
   const Schedule* own_;
   std::vector<NodeKind> kinds_;                              // by node group
   std::map<std::tuple<int, int, int>, Resident> residents_;  // tensor, shards, gradient buffers
-  std::map<std::tuple<int, int, Near, std::vector<Run>>, Path> data_paths_;  // tensor, data
-  std::map<std::tuple<int, int, bool, Near, std::vector<Run>>, PipelinePaths>
-      pipeline_paths_;  // tensor, data, chunks > 1
+  // Tensor, data, and where they sit.
+  using Ranks = std::tuple<int, int, Near, std::vector<Run>, std::vector<ReplicaSet>, size_t>;
+  static Ranks ranks_of(const PlacedLayout& layout);
+  std::map<Ranks, Path> data_paths_;
+  std::map<std::pair<Ranks, bool>, PipelinePaths> pipeline_paths_;  // chunks > 1
 };
 
 }  // namespace trireme

@@ -35,17 +35,23 @@ std::string failure(const Job& job, const Cluster& cluster, ErrorKind kind) {
   return "found a plan";
 }
 
-// Everything that could be declared for `job` on this cluster, without the search's own
-// enumeration: every number is tried for every degree.
-std::vector<Layout> all_layouts(const Job& job, const Cluster& cluster) {
-  const int devices = cluster.device_count();
-  const int batch = job.training.global_batch;
-  const bool cpu = cluster.groups.front().device.is_cpu();
-  std::vector<Layout> result;
-  Layout layout;
+// Whether the layout's schedule can be built for as many micro-batches as each share takes.
+bool is_built(const Layout& layout) {
+  std::vector<Share> shares = layout.shares;
+  if (shares.empty()) shares = {{layout.data, layout.micro_batches}};
+  return std::none_of(shares.begin(), shares.end(), [&](const Share& share) {
+    return why_not({.name = layout.schedule,
+                    .pipeline = layout.pipeline,
+                    .micro_batches = share.micro_batches,
+                    .chunks = layout.chunks});
+  });
+}
+
+// Every schedule, number of chunks and choice of options for these degrees.
+void add_completions(const Job& job, bool cpu, Layout layout, std::vector<Layout>& result) {
   const auto with_ranks = [&] {
     result.push_back(layout);
-    if (layout.recompute == Recompute::none) return;
+    if (layout.recompute == Recompute::none || !layout.shares.empty()) return;
     for (int ranks = 1; ranks < layout.pipeline; ++ranks) {
       const auto is_rank = [&](int eighths) {
         return ranks == (layout.pipeline * eighths + 7) / 8;  // rounded up
@@ -75,31 +81,65 @@ std::vector<Layout> all_layouts(const Job& job, const Cluster& cluster) {
       }
     }
   };
-  const auto with_schedules = [&] {
-    for (const std::string& schedule : searched_schedules()) {
-      if (layout.pipeline == 1 && schedule != "1f1b") continue;
-      const int most = layout.pipeline == 1 ? 1 : job.model.layers + 2;
-      for (layout.chunks = 1; layout.chunks <= most; ++layout.chunks) {
-        if (layout.stages() - 2 > job.model.layers) break;
-        if (fixed_chunks(schedule).value_or(layout.chunks) != layout.chunks) continue;
-        if (why_not({.name = schedule,
-                     .pipeline = layout.pipeline,
-                     .micro_batches = layout.micro_batches,
-                     .chunks = layout.chunks})) {
-          continue;
-        }
-        layout.schedule = schedule;
-        with_options();
-      }
+  for (const std::string& schedule : searched_schedules()) {
+    if (layout.pipeline == 1 && schedule != "1f1b") continue;
+    const int most = layout.pipeline == 1 ? 1 : job.model.layers + 2;
+    layout.schedule = schedule;
+    for (layout.chunks = 1; layout.chunks <= most; ++layout.chunks) {
+      if (layout.stages() - 2 > job.model.layers) break;
+      if (fixed_chunks(schedule).value_or(layout.chunks) != layout.chunks) continue;
+      if (is_built(layout)) with_options();
     }
-  };
+  }
+}
+
+// Everything that could be declared for `job` on this cluster with replicas that are alike, without
+// the search's own enumeration: every number is tried for every degree.
+std::vector<Layout> all_layouts(const Job& job, const Cluster& cluster) {
+  const int devices = cluster.device_count();
+  const int batch = job.training.global_batch;
+  const bool cpu = cluster.groups.front().device.is_cpu();
+  std::vector<Layout> result;
+  Layout layout;
   for (layout.tensor = 1; layout.tensor <= job.model.kv_heads; ++layout.tensor) {
     for (layout.pipeline = 1; layout.pipeline <= devices; ++layout.pipeline) {
       for (layout.data = 1; layout.ranks() <= devices; ++layout.data) {
         for (layout.micro_batch = 1; layout.micro_batch <= batch; ++layout.micro_batch) {
           if (batch % (layout.data * layout.micro_batch) != 0) continue;
           layout.micro_batches = batch / (layout.data * layout.micro_batch);
-          with_schedules();
+          add_completions(job, cpu, layout, result);
+        }
+      }
+    }
+  }
+  return result;
+}
+
+// Every way in which two kinds of node take whole replicas, as many as they have room for, and
+// share out the micro-batches.
+std::vector<Layout> all_mixed_layouts(const Job& job, const Cluster& cluster) {
+  std::vector<Layout> result;
+  if (cluster.groups.size() < 2) return result;
+  const int batch = job.training.global_batch;
+  Layout layout;
+  const auto room = [&](size_t group) {
+    const NodeGroup& nodes = cluster.groups[group];
+    if (nodes.devices % layout.tensor != 0) return 0;
+    return static_cast<int>(nodes.hosts.size()) * nodes.devices / layout.tensor / layout.pipeline;
+  };
+  for (layout.tensor = 1; layout.tensor <= job.model.kv_heads; ++layout.tensor) {
+    for (layout.pipeline = 1; layout.pipeline <= cluster.device_count(); ++layout.pipeline) {
+      const int first = room(0), second = room(1);
+      if (first == 0 || second == 0) continue;
+      layout.data = first + second;
+      for (layout.micro_batch = 1; layout.micro_batch <= batch; ++layout.micro_batch) {
+        if (batch % layout.micro_batch != 0) continue;
+        for (int m = 1; first * m < batch / layout.micro_batch; ++m) {
+          const int rest = batch / layout.micro_batch - first * m;
+          if (rest % second != 0) continue;
+          layout.micro_batches = m;
+          layout.shares = {{first, m}, {second, rest / second}};
+          add_completions(job, false, layout, result);
         }
       }
     }
@@ -149,8 +189,7 @@ bool fits_without_recomputation(StepModel& model, PlacedLayout layout) {
 }
 
 // The fastest group of the layout's schedule that fits; endless when none does.
-double step_time(StepModel& model, const PlacedLayout& layout) {
-  const std::vector<Stage> stages = model.cut(layout);
+double step_time(StepModel& model, const PlacedLayout& layout, const std::vector<Stage>& stages) {
   double least = 1e30;
   for (const auto& group :
        groups_to_try(layout.schedule, layout.pipeline, layout.micro_batches, 8)) {
@@ -170,6 +209,22 @@ double step_time(StepModel& model, const PlacedLayout& layout) {
   return least;
 }
 
+// On the cut that is fastest for the set that the bound says takes longest.
+double mixed_step_time(StepModel& model, const Layout& layout) {
+  const std::vector<ReplicaSet> sets = {{0, layout.shares[0].replicas},
+                                        {1, layout.shares[1].replicas}};
+  double least = 1e30;
+  for (const Near near : {Near::data, Near::pipeline}) {
+    const PlacedLayout first = placed_on_sets(layout, sets, near, 0);
+    const PlacedLayout second = placed_on_sets(layout, sets, near, 1);
+    const bool first_longer = model.quick_bound(first) >= model.quick_bound(second);
+    const std::vector<Stage> stages = model.fastest_cut(first_longer ? first : second);
+    least = std::min(least,
+                     std::max(step_time(model, first, stages), step_time(model, second, stages)));
+  }
+  return least;
+}
+
 // Of all layouts that fit, each in its best place, simulated without any bound.
 std::vector<double> all_step_times(const Job& job, const Cluster& cluster) {
   std::vector<double> seconds;
@@ -178,8 +233,12 @@ std::vector<double> all_step_times(const Job& job, const Cluster& cluster) {
     double least = 1e30;
     for (const PlacedLayout& placed : all_placements(layout, cluster)) {
       if (layout.recompute_ranks > 0 && fits_without_recomputation(model, placed)) continue;
-      least = std::min(least, step_time(model, placed));
+      least = std::min(least, step_time(model, placed, model.cut(placed)));
     }
+    if (least < 1e30) seconds.push_back(least);
+  }
+  for (const Layout& layout : all_mixed_layouts(job, cluster)) {
+    const double least = mixed_step_time(model, layout);
     if (least < 1e30) seconds.push_back(least);
   }
   std::sort(seconds.begin(), seconds.end());
@@ -217,7 +276,7 @@ std::pair<Job, Cluster> random_space(std::mt19937& random) {
 
 TEST(Search, FindsWhatTryingEverythingFinds) {
   std::mt19937 random(3);
-  int fitting = 0;
+  int fitting = 0, mixed = 0;
   for (int trial = 0; trial < 200; ++trial) {
     SCOPED_TRACE(trial);
     const auto [job, cluster] = random_space(random);
@@ -228,6 +287,7 @@ TEST(Search, FindsWhatTryingEverythingFinds) {
     }
     ++fitting;
     const PlanResult result = find_plan(job, cluster, {.top = 4});
+    mixed += result.plan.layout.shares.empty() ? 0 : 1;
     EXPECT_NEAR(result.plan.prediction.step_seconds, expected[0], 1e-12);
     ASSERT_EQ(result.alternatives.size(), std::min<size_t>(3, expected.size() - 1));
     for (size_t i = 0; i < result.alternatives.size(); ++i) {
@@ -237,6 +297,7 @@ TEST(Search, FindsWhatTryingEverythingFinds) {
     EXPECT_LE(result.evaluated, result.considered);
   }
   EXPECT_GT(fitting, 150);
+  EXPECT_GE(mixed, 5);
 }
 
 TEST(Search, EveryPinIsHonoured) {
@@ -370,6 +431,41 @@ TEST(Search, FasterNodesGetMoreLayers) {
   }
   EXPECT_EQ(layers[true], 12);
   EXPECT_EQ(layers[false], 6);
+}
+
+// Without a pipeline each kind takes replicas of its own: eight of devices that do three times as
+// much as eight others get three quarters of 96 samples, nine each.
+TEST(Search, FasterReplicasGetMoreMicroBatches) {
+  Job job = gpt2_job(gpt2_model(8, 2048, 16, 1000, 1024), 96);
+  job.pins = pins({"tensor=1", "pipeline=1", "data=16", "micro_batch=1"});
+  const Plan plan = find_plan(job, two_kinds(3), {}).plan;
+  EXPECT_EQ(plan.layout.micro_batches, plan.layout.shares.at(0).micro_batches);
+  std::map<bool, int> micro_batches;  // by whether the node is fast
+  for (int d = 0; d < 16; ++d) {
+    const Rank rank = rank_at(plan.layout, {0, d, 0});
+    const std::string& host = plan.placement[static_cast<size_t>(rank.value)].node;
+    micro_batches[host.starts_with("fast")] += plan.layout.micro_batches_of(d);
+    EXPECT_EQ(plan.schedule_of(d).micro_batches, plan.layout.micro_batches_of(d));
+  }
+  EXPECT_EQ(micro_batches[true], 72);
+  EXPECT_EQ(micro_batches[false], 24);
+  EXPECT_EQ(plan.layout.micro_batches_before(15), 96 - plan.layout.micro_batches_of(15));
+}
+
+// Seats of three replicas on one kind, then two on another, of two pipeline ranks each.
+TEST(Placement, SetsOfReplicasStartAtTheirNodesFirstDevices) {
+  Layout layout{.pipeline = 2, .data = 5, .shares = {{3, 2}, {2, 1}}};
+  const Cluster cluster = two_kinds(1);
+  const auto near = placed_on_sets(layout, {{1, 3}, {0, 2}}, Near::data, 1);
+  EXPECT_EQ(near.micro_batches, 1);
+  EXPECT_EQ(near.first_replica(), 3);
+  EXPECT_EQ(near.replicas(), 2);
+  EXPECT_EQ(seat_of(cluster, near, {0, 2, 1}), (Seat{1, 1, 1}));
+  EXPECT_EQ(seat_of(cluster, near, {0, 4, 1}), (Seat{0, 0, 3}));
+  const auto far = placed_on_sets(layout, {{1, 3}, {0, 2}}, Near::pipeline, 0);
+  EXPECT_EQ(far.micro_batches, 2);
+  EXPECT_EQ(seat_of(cluster, far, {0, 2, 1}), (Seat{1, 1, 1}));
+  EXPECT_EQ(seat_of(cluster, far, {0, 3, 1}), (Seat{0, 0, 1}));
 }
 
 TEST(Search, ATensorGroupHasOneKindOfDevice) {

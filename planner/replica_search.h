@@ -1,0 +1,95 @@
+#pragma once
+
+#include <functional>
+#include <optional>
+#include <vector>
+
+#include "planner/choices.h"
+#include "planner/cost/step.h"
+#include "planner/trials.h"
+
+namespace trireme {
+
+// A layout whose replicas lie on nodes of different kinds, each whole on one: a set of them for
+// each kind, with as many micro-batches as its devices manage while the others work. All have the
+// same degrees, cut, options and schedule by name; the first set takes longest.
+struct MixedReplicas {
+  Layout layout;  // with a share for each set
+  std::vector<ReplicaSet> sets;
+  Near near = Near::data;
+  std::vector<Stage> stages;
+  std::vector<std::optional<int>> groups;  // of micro-batches, by set
+  double seconds = 0;                      // of a step
+
+  PlacedLayout part(size_t set) const { return placed_on_sets(layout, sets, near, set); }
+};
+
+// Finds the fastest layouts of that kind by branch and bound. Searched are
+//   kinds of node         all sets of two and more; each has as many replicas as it has room for
+//   micro-batches         all counts of each set that add up to the batch
+//   tensor, pipeline, micro-batch, chunks, schedule, options, placement   as for others, but
+//                         recomputation is on all pipeline ranks or none
+// The cut is the fastest for the set that the bound says takes longest. The step takes as long as
+// the slowest set, with its share of the reductions among all replicas. Exact over that space:
+// what is left out has a lower bound above the result.
+class ReplicaSearch {
+ public:
+  // Keeps references, which must outlive it. `others`: step times of layouts that are as good as
+  // these; of all together options.top are wanted.
+  ReplicaSearch(const Job& job, const Cluster& cluster, const PlanOptions& options,
+                StepModel& model, ScheduleTrials& trials, Choices& choices,
+                std::vector<double> others);
+
+  // Fastest first.
+  std::vector<MixedReplicas> run();
+  int64_t considered() const { return considered_; }
+  int64_t evaluated() const { return evaluated_; }
+
+ private:
+  // Degrees and micro-batch with the sets that have room for them.
+  struct Degrees {
+    Layout layout;
+    std::vector<ReplicaSet> sets;
+    double bound = 0;
+  };
+  // What a set takes at least: seconds and seconds for each micro-batch.
+  struct Line {
+    double fixed = 0, each = 0;
+    double at(int micro_batches) const { return fixed + each * micro_batches; }
+  };
+  struct Counts {
+    double bound = 0;
+    std::vector<int> micro_batches;  // by set
+  };
+
+  void enumerate(const std::vector<size_t>& groups);
+  void add_degrees(const std::vector<size_t>& groups, int tensor, int pipeline, int micro_batch);
+  std::vector<Line> lines(const Degrees& degrees);
+  void open(const Degrees& degrees);
+  bool may_fit(const Degrees& degrees);
+  std::vector<Counts> counts(const Degrees& degrees, const std::vector<Line>& lines) const;
+  void complete(const Degrees& degrees, const Counts& counts);
+  void try_placements(MixedReplicas mixed);
+  // Whether all sets have memory for what the shortest groups hold.
+  bool fits(const MixedReplicas& mixed);
+  std::optional<MixedReplicas> simulated(MixedReplicas mixed);
+  void record(MixedReplicas mixed);
+
+  const Job& job_;
+  const Cluster& cluster_;
+  const PlanOptions& options_;
+  StepModel& model_;
+  ScheduleTrials& trials_;
+  Choices& choices_;
+  std::vector<double> others_;
+  std::vector<Degrees> degrees_;
+  std::vector<MixedReplicas> best_;
+  double most_ = 0;  // what a step may take to be wanted
+  int64_t considered_ = 0, evaluated_ = 0;
+};
+
+// What is expected of one: what bounds the step is its first set; memory is that of the fullest
+// replica, and links are the busiest of any set.
+Prediction predict(StepModel& model, ScheduleTrials& trials, const MixedReplicas& mixed);
+
+}  // namespace trireme
