@@ -324,26 +324,32 @@ std::vector<Near> near_choices(const Layout& layout) {
   return {Near::data, Near::pipeline};
 }
 
-std::vector<Completion> completions(const Job& job, int pipeline, int micro_batches,
-                                    const CandidateSinks& sinks) {
+std::vector<Completion> possible_completions(const Job& job, int pipeline) {
   const Pins& pins = job.pins;
   std::vector<Completion> result;
   for (const std::string& schedule :
        pins.schedule ? std::vector<std::string>{*pins.schedule} : searched_schedules()) {
     if (!worth_a_look(pins, pipeline, schedule)) continue;
     const Range chunks = chunk_choices(job, pipeline, schedule);
-    for (int count = chunks.begin; count < chunks.end; ++count) {
-      const auto no = why_not({.name = schedule,
-                               .pipeline = pipeline,
-                               .micro_batches = micro_batches,
-                               .chunks = count});
-      if (!no) {
-        result.push_back({schedule, count});
-      } else if (sinks.rejection) {
-        sinks.rejection(fmt::format("pipeline={} chunks={} micro_batches={} schedule={}", pipeline,
-                                    count, micro_batches, schedule),
-                        *no);
-      }
+    for (int count = chunks.begin; count < chunks.end; ++count) result.push_back({schedule, count});
+  }
+  return result;
+}
+
+std::vector<Completion> completions(const Job& job, int pipeline, int micro_batches,
+                                    const CandidateSinks& sinks) {
+  std::vector<Completion> result;
+  for (Completion& possible : possible_completions(job, pipeline)) {
+    const auto no = why_not({.name = possible.schedule,
+                             .pipeline = pipeline,
+                             .micro_batches = micro_batches,
+                             .chunks = possible.chunks});
+    if (!no) {
+      result.push_back(std::move(possible));
+    } else if (sinks.rejection) {
+      sinks.rejection(fmt::format("pipeline={} chunks={} micro_batches={} schedule={}", pipeline,
+                                  possible.chunks, micro_batches, possible.schedule),
+                      *no);
     }
   }
   return result;

@@ -65,6 +65,10 @@ struct Completion {
   int chunks = 1;
 };
 
+// All that the pins leave open for such a pipeline, preferred ones first; some can be built for
+// certain numbers of micro-batches only.
+std::vector<Completion> possible_completions(const Job& job, int pipeline);
+
 // All completions of layouts with this pipeline and so many micro-batches; preferred ones first.
 std::vector<Completion> completions(const Job& job, int pipeline, int micro_batches,
                                     const CandidateSinks& sinks);

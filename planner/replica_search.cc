@@ -19,16 +19,44 @@ int64_t total_of(const Job& job, const Layout& layout) {
   return job.training.global_batch / layout.micro_batch;
 }
 
-// As `layout`, whose sets take so many micro-batches.
-MixedReplicas with_counts(const Layout& layout, const std::vector<ReplicaSet>& sets,
-                          const std::vector<int>& micro_batches) {
-  MixedReplicas mixed{layout, sets, Near::data, {}, {}, 0};
+void set_counts(MixedReplicas& mixed, const std::vector<int>& micro_batches) {
   mixed.layout.shares.clear();
-  for (size_t i = 0; i < sets.size(); ++i) {
-    mixed.layout.shares.push_back({sets[i].replicas, micro_batches[i]});
+  for (size_t i = 0; i < mixed.sets.size(); ++i) {
+    mixed.layout.shares.push_back({mixed.sets[i].replicas, micro_batches[i]});
   }
   mixed.layout.micro_batches = micro_batches.front();
-  return mixed;
+}
+
+// Whether the layout's schedule can be built for every share.
+bool is_built(const Layout& layout) {
+  return std::all_of(layout.shares.begin(), layout.shares.end(), [&](const Share& share) {
+    return !why_not({.name = layout.schedule,
+                     .pipeline = layout.pipeline,
+                     .micro_batches = share.micro_batches,
+                     .chunks = layout.chunks});
+  });
+}
+
+// What a layout is but for its placement and who takes how many micro-batches.
+Layout but_for_counts(Layout layout) {
+  layout.micro_batches = 0;
+  layout.shares.clear();
+  return layout;
+}
+
+// Sets are compared as they are of the same kinds of node in any order.
+std::vector<ReplicaSet> ordered(std::vector<ReplicaSet> sets) {
+  std::sort(sets.begin(), sets.end());
+  return sets;
+}
+
+std::vector<MixedReplicas>::const_iterator find_same(const std::vector<MixedReplicas>& among,
+                                                     const MixedReplicas& mixed) {
+  const Layout layout = but_for_counts(mixed.layout);
+  const std::vector<ReplicaSet> sets = ordered(mixed.sets);
+  return std::find_if(among.begin(), among.end(), [&](const MixedReplicas& other) {
+    return but_for_counts(other.layout) == layout && ordered(other.sets) == sets;
+  });
 }
 
 }  // namespace
@@ -44,10 +72,18 @@ ReplicaSearch::ReplicaSearch(const Job& job, const Cluster& cluster, const PlanO
       choices_(choices),
       others_(std::move(others)) {}
 
+// A set of such degrees whose replicas take so many micro-batches each.
+PlacedLayout ReplicaSearch::part_of(const Degrees& degrees, size_t set, int micro_batches) {
+  MixedReplicas mixed{degrees.layout, degrees.sets, Near::data, {}, {}, 0};
+  set_counts(mixed, std::vector<int>(degrees.sets.size(), micro_batches));
+  return mixed.part(set);
+}
+
 std::vector<MixedReplicas> ReplicaSearch::run() {
   const auto top = static_cast<size_t>(std::max(1, options_.top));
   std::sort(others_.begin(), others_.end());
-  most_ = others_.size() < top ? kNever : others_[top - 1];
+  most_ = kNever;
+  if (others_.size() >= top) most_ = others_[top - 1];
   // A schedule of the caller's own has one number of micro-batches; sums of unequal replicas have
   // no order of their own.
   if (options_.schedule || job_.training.reduction == Reduction::ordered) return {};
@@ -122,29 +158,9 @@ void ReplicaSearch::add_degrees(const std::vector<size_t>& groups, int tensor, i
     layout.recompute = choice.recompute;
     layout.sequence_parallel = choice.sequence_parallel;
     layout.optimizer_sharding = choice.optimizer_sharding;
-    // However the micro-batches are shared out, the sets are not done before all are.
-    double speed = 0, work = static_cast<double>(total_of(job_, layout));
-    const std::vector<Line> lines = this->lines(degrees);
-    for (size_t i = 0; i < lines.size(); ++i) {
-      speed += degrees.sets[i].replicas / lines[i].each;
-      work += degrees.sets[i].replicas * lines[i].fixed / lines[i].each;
-    }
-    degrees.bound = std::min(degrees.bound, work / speed);
+    degrees.bound = std::min(degrees.bound, bound_of(degrees));
   }
   degrees_.push_back(std::move(degrees));
-}
-
-std::vector<ReplicaSearch::Line> ReplicaSearch::lines(const Degrees& degrees) {
-  std::vector<Line> result;
-  for (size_t i = 0; i < degrees.sets.size(); ++i) {
-    const auto bound = [&](int micro_batches) {
-      const std::vector<int> all(degrees.sets.size(), micro_batches);
-      return model_.quick_bound(with_counts(degrees.layout, degrees.sets, all).part(i));
-    };
-    const double one = bound(1), each = bound(2) - one;
-    result.push_back({one - each, each});
-  }
-  return result;
 }
 
 void ReplicaSearch::open(const Degrees& closed) {
@@ -154,110 +170,141 @@ void ReplicaSearch::open(const Degrees& closed) {
     degrees.layout.recompute = choice.recompute;
     degrees.layout.sequence_parallel = choice.sequence_parallel;
     degrees.layout.optimizer_sharding = choice.optimizer_sharding;
-    if (!may_fit(degrees)) continue;
-    for (const Counts& counts : this->counts(degrees, lines(degrees))) {
-      if (counts.bound >= most_) break;
-      complete(degrees, counts);
+    if (bound_of(degrees) >= most_ || !may_fit(degrees)) continue;
+    std::map<std::pair<bool, int>, Cut> cuts;  // by V placement and chunks
+    for (const Completion& completion : possible_completions(job_, degrees.layout.pipeline)) {
+      degrees.layout.schedule = completion.schedule;
+      degrees.layout.chunks = completion.chunks;
+      const auto key = std::make_pair(v_placed(completion.schedule), completion.chunks);
+      auto known = cuts.find(key);
+      if (known == cuts.end()) known = cuts.emplace(key, cut_of(degrees)).first;
+      complete(degrees, known->second);
     }
   }
 }
 
+// However the micro-batches are shared out, the sets are not done before all are.
+double ReplicaSearch::bound_of(const Degrees& degrees) {
+  double speed = 0, work = static_cast<double>(total_of(job_, degrees.layout));
+  for (size_t i = 0; i < degrees.sets.size(); ++i) {
+    const double one = model_.quick_bound(part_of(degrees, i, 1));
+    const double each = model_.quick_bound(part_of(degrees, i, 2)) - one;
+    speed += degrees.sets[i].replicas / each;
+    work += degrees.sets[i].replicas * (one - each) / each;
+  }
+  return work / speed;
+}
+
 bool ReplicaSearch::may_fit(const Degrees& degrees) {
   if (options_.any_memory) return true;
-  const std::vector<int> ones(degrees.sets.size(), 1);
-  const MixedReplicas mixed = with_counts(degrees.layout, degrees.sets, ones);
   for (size_t i = 0; i < degrees.sets.size(); ++i) {
-    const PlacedLayout part = mixed.part(i);
+    const PlacedLayout part = part_of(degrees, i, 1);
     if (model_.average_resident(part) > model_.average_device_memory(part)) return false;
   }
   return true;
 }
 
-// All that may be done in time, best bound first: the last set takes what the others leave.
-std::vector<ReplicaSearch::Counts> ReplicaSearch::counts(const Degrees& degrees,
-                                                         const std::vector<Line>& lines) const {
-  const size_t sets = lines.size();
-  std::vector<int64_t> most(sets);  // micro-batches that each set's replicas manage in time
+ReplicaSearch::Cut ReplicaSearch::cut_of(const Degrees& degrees) {
+  size_t slowest = 0;
+  double longest = 0;
+  for (size_t i = 0; i < degrees.sets.size(); ++i) {
+    const double layer = model_.layer_seconds(degrees.layout, degrees.sets[i].group);
+    if (layer > longest) slowest = i;
+    longest = std::max(longest, layer);
+  }
+  Cut cut{model_.fastest_cut(part_of(degrees, slowest, 1)), {}};
+  for (const Near near : near_choices(degrees.layout)) {
+    std::vector<CutTimes> times;
+    for (size_t i = 0; i < degrees.sets.size(); ++i) {
+      PlacedLayout part = part_of(degrees, i, 1);
+      part.placement.near = near;
+      times.push_back(model_.cut_times(part, cut.stages));
+    }
+    cut.times.emplace_back(near, std::move(times));
+  }
+  return cut;
+}
+
+void ReplicaSearch::complete(const Degrees& degrees, const Cut& cut) {
+  for (const auto& [near, times] : cut.times) {
+    MixedReplicas mixed{degrees.layout, degrees.sets, near, cut.stages, {}, 0};
+    for (const Counts& counts : counts_in_time(mixed, times)) {
+      if (counts.bound >= most_of(mixed)) break;
+      set_counts(mixed, counts.micro_batches);
+      if (!is_built(mixed.layout)) continue;
+      ++considered_;
+      if (fits(mixed)) try_schedules(mixed);
+    }
+  }
+}
+
+// All ways to share out the micro-batches that may be done in time, best bound first: the last set
+// takes what the others leave.
+std::vector<ReplicaSearch::Counts> ReplicaSearch::counts_in_time(
+    const MixedReplicas& mixed, const std::vector<CutTimes>& times) {
+  const int64_t total = total_of(job_, mixed.layout);
+  const size_t sets = mixed.sets.size();
+  const double in_time = most_of(mixed);
+  std::vector<PlacedLayout> parts;
   for (size_t i = 0; i < sets; ++i) {
-    const double in_time = most_ == kNever ? 1e18 : (most_ - lines[i].fixed) / lines[i].each;
-    most[i] = static_cast<int64_t>(
-        std::clamp(in_time, 0.0, static_cast<double>(total_of(job_, degrees.layout))));
+    parts.push_back(part_of({mixed.layout, mixed.sets, 0}, i, 1));
+    parts.back().placement.near = mixed.near;
+  }
+  const auto bound = [&](size_t set, int micro_batches) {
+    parts[set].micro_batches = micro_batches;
+    return model_.cut_bound(parts[set], times[set]);
+  };
+  // A step takes the longer the more there are: the most that may be done in time.
+  std::vector<int64_t> most(sets);
+  int64_t room = 0;
+  for (size_t i = 0; i < sets; ++i) {
+    int late = static_cast<int>(total / mixed.sets[i].replicas) + 1, done = 0;
+    while (late - done > 1) {
+      const int middle = done + (late - done) / 2;
+      (bound(i, middle) < in_time ? done : late) = middle;
+    }
+    most[i] = done;
+    room += most[i] * mixed.sets[i].replicas;
   }
   std::vector<Counts> result;
-  Counts now{0, std::vector<int>(sets, 0)};
+  if (room < total) return result;
+  std::vector<int> now(sets, 0);
   const std::function<void(size_t, int64_t)> share = [&](size_t i, int64_t left) {
-    const int64_t replicas = degrees.sets[i].replicas;
+    const int64_t replicas = mixed.sets[i].replicas;
     if (i + 1 == sets) {
       if (left % replicas != 0 || left < replicas || left / replicas > most[i]) return;
-      now.micro_batches[i] = static_cast<int>(left / replicas);
-      now.bound = 0;
-      for (size_t k = 0; k < sets; ++k) {
-        now.bound = std::max(now.bound, lines[k].at(now.micro_batches[k]));
-      }
-      result.push_back(now);
+      now[i] = static_cast<int>(left / replicas);
+      result.push_back({0, now});
       return;
     }
     int64_t others = 0;
-    for (size_t k = i + 1; k < sets; ++k) others += degrees.sets[k].replicas * most[k];
+    for (size_t k = i + 1; k < sets; ++k) others += mixed.sets[k].replicas * most[k];
     const int64_t least = std::max<int64_t>(1, (left - others + replicas - 1) / replicas);
     for (int64_t count = least; count <= std::min(most[i], left / replicas); ++count) {
-      now.micro_batches[i] = static_cast<int>(count);
+      now[i] = static_cast<int>(count);
       share(i + 1, left - count * replicas);
     }
   };
-  share(0, total_of(job_, degrees.layout));
+  share(0, total);
+  for (Counts& counts : result) {
+    for (size_t i = 0; i < sets; ++i) {
+      counts.bound = std::max(counts.bound, bound(i, counts.micro_batches[i]));
+    }
+  }
   std::stable_sort(result.begin(), result.end(),
                    [](const Counts& a, const Counts& b) { return a.bound < b.bound; });
   return result;
 }
 
-void ReplicaSearch::complete(const Degrees& degrees, const Counts& counts) {
-  MixedReplicas mixed = with_counts(degrees.layout, degrees.sets, counts.micro_batches);
-  size_t slowest = 0;
-  double longest = 0;
-  for (size_t i = 0; i < mixed.sets.size(); ++i) {
-    const double bound = model_.quick_bound(mixed.part(i));
-    if (bound > longest) slowest = i;
-    longest = std::max(longest, bound);
-  }
-  std::map<std::pair<bool, int>, std::vector<Stage>> cuts;  // by V placement and chunks
-  for (const Completion& completion : choices_.completions(mixed.part(slowest))) {
-    mixed.layout.schedule = completion.schedule;
-    mixed.layout.chunks = completion.chunks;
-    const bool built = std::all_of(mixed.layout.shares.begin(), mixed.layout.shares.end(),
-                                   [&](const Share& share) {
-                                     return !why_not({.name = completion.schedule,
-                                                      .pipeline = mixed.layout.pipeline,
-                                                      .micro_batches = share.micro_batches,
-                                                      .chunks = completion.chunks});
-                                   });
-    if (!built) continue;
-    ++considered_;
-    const auto key = std::make_pair(v_placed(completion.schedule), completion.chunks);
-    auto known = cuts.find(key);
-    if (known == cuts.end()) {
-      known = cuts.emplace(key, model_.fastest_cut(mixed.part(slowest))).first;
-    }
-    mixed.stages = known->second;
-    try_placements(mixed);
-  }
+void ReplicaSearch::try_schedules(const MixedReplicas& mixed) {
+  ++evaluated_;
+  if (auto found = simulated(mixed, most_of(mixed))) record(*std::move(found));
 }
 
-void ReplicaSearch::try_placements(MixedReplicas mixed) {
-  bool known_to_fit = false;
-  for (const Near near : near_choices(mixed.layout)) {
-    mixed.near = near;
-    double bound = 0;
-    for (size_t i = 0; i < mixed.sets.size() && bound < most_; ++i) {
-      const PlacedLayout part = mixed.part(i);
-      bound = std::max(bound, model_.cut_bound(part, model_.cut_times(part, mixed.stages)));
-    }
-    if (bound >= most_) continue;
-    if (!known_to_fit && !fits(mixed)) return;  // memory is the same wherever ranks sit
-    known_to_fit = true;
-    ++evaluated_;
-    if (auto found = simulated(mixed)) record(*std::move(found));
-  }
+// Of the placements and counts of one layout only the best is of interest.
+double ReplicaSearch::most_of(const MixedReplicas& mixed) const {
+  const auto same = find_same(best_, mixed);
+  return same == best_.end() ? most_ : std::min(most_, same->seconds);
 }
 
 bool ReplicaSearch::fits(const MixedReplicas& mixed) {
@@ -277,11 +324,11 @@ bool ReplicaSearch::fits(const MixedReplicas& mixed) {
   return true;
 }
 
-std::optional<MixedReplicas> ReplicaSearch::simulated(MixedReplicas mixed) {
+std::optional<MixedReplicas> ReplicaSearch::simulated(const MixedReplicas& mixed, double most) {
   std::vector<std::pair<double, size_t>> longest_first;
   std::vector<std::optional<int>> groups;
   for (size_t i = 0; i < mixed.sets.size(); ++i) {
-    const auto choice = trials_.fastest(mixed.part(i), mixed.stages, most_);
+    const auto choice = trials_.fastest(mixed.part(i), mixed.stages, most);
     if (!choice) return std::nullopt;
     groups.push_back(choice->group);
     longest_first.emplace_back(-choice->seconds, i);
@@ -301,15 +348,9 @@ std::optional<MixedReplicas> ReplicaSearch::simulated(MixedReplicas mixed) {
 }
 
 void ReplicaSearch::record(MixedReplicas mixed) {
-  if (mixed.seconds >= most_) return;
-  // Of the placements of one layout only the best is of interest.
-  const auto same = std::find_if(best_.begin(), best_.end(), [&](const MixedReplicas& other) {
-    return other.layout == mixed.layout && other.sets == mixed.sets;
-  });
-  if (same != best_.end()) {
-    if (same->seconds <= mixed.seconds) return;
-    best_.erase(same);
-  }
+  if (mixed.seconds >= most_of(mixed)) return;
+  const auto same = find_same(best_, mixed);
+  if (same != best_.end()) best_.erase(same);
   const auto after = std::upper_bound(
       best_.begin(), best_.end(), mixed,
       [](const MixedReplicas& a, const MixedReplicas& b) { return a.seconds < b.seconds; });

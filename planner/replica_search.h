@@ -29,7 +29,7 @@ struct MixedReplicas {
 //   micro-batches         all counts of each set that add up to the batch
 //   tensor, pipeline, micro-batch, chunks, schedule, options, placement   as for others, but
 //                         recomputation is on all pipeline ranks or none
-// The cut is the fastest for the set that the bound says takes longest. The step takes as long as
+// The cut is the fastest for the kind whose layers take longest. The step takes as long as
 // the slowest set, with its share of the reductions among all replicas. Exact over that space:
 // what is left out has a lower bound above the result.
 class ReplicaSearch {
@@ -40,7 +40,7 @@ class ReplicaSearch {
                 StepModel& model, ScheduleTrials& trials, Choices& choices,
                 std::vector<double> others);
 
-  // Fastest first.
+  // Fastest first, one of each layout.
   std::vector<MixedReplicas> run();
   int64_t considered() const { return considered_; }
   int64_t evaluated() const { return evaluated_; }
@@ -52,10 +52,10 @@ class ReplicaSearch {
     std::vector<ReplicaSet> sets;
     double bound = 0;
   };
-  // What a set takes at least: seconds and seconds for each micro-batch.
-  struct Line {
-    double fixed = 0, each = 0;
-    double at(int micro_batches) const { return fixed + each * micro_batches; }
+  // What the schedules on one cut have in common, by order of ranks and set.
+  struct Cut {
+    std::vector<Stage> stages;
+    std::vector<std::pair<Near, std::vector<CutTimes>>> times;
   };
   struct Counts {
     double bound = 0;
@@ -64,15 +64,19 @@ class ReplicaSearch {
 
   void enumerate(const std::vector<size_t>& groups);
   void add_degrees(const std::vector<size_t>& groups, int tensor, int pipeline, int micro_batch);
-  std::vector<Line> lines(const Degrees& degrees);
+  static PlacedLayout part_of(const Degrees& degrees, size_t set, int micro_batches);
+  double bound_of(const Degrees& degrees);
   void open(const Degrees& degrees);
   bool may_fit(const Degrees& degrees);
-  std::vector<Counts> counts(const Degrees& degrees, const std::vector<Line>& lines) const;
-  void complete(const Degrees& degrees, const Counts& counts);
-  void try_placements(MixedReplicas mixed);
+  Cut cut_of(const Degrees& degrees);
+  void complete(const Degrees& degrees, const Cut& cut);
+  std::vector<Counts> counts_in_time(const MixedReplicas& mixed,
+                                     const std::vector<CutTimes>& times);
+  void try_schedules(const MixedReplicas& mixed);
   // Whether all sets have memory for what the shortest groups hold.
   bool fits(const MixedReplicas& mixed);
-  std::optional<MixedReplicas> simulated(MixedReplicas mixed);
+  double most_of(const MixedReplicas& mixed) const;
+  std::optional<MixedReplicas> simulated(const MixedReplicas& mixed, double most);
   void record(MixedReplicas mixed);
 
   const Job& job_;

@@ -26,9 +26,11 @@ struct CutMemory {
   std::vector<double> again;             // what a layer that is recomputed holds besides
 };
 
+// Whatever the number of micro-batches.
 struct CutTimes {
   Costs costs;
-  double reduced = 0;    // no rank has all its gradients summed earlier
+  // By pipeline rank: the work of a micro-batch, and what of its reductions follows all work.
+  std::vector<double> work, reduction;
   double optimizer = 0;  // what follows
 };
 
@@ -137,8 +139,10 @@ class StepModel {
   }
   const Path& data_path(const PlacedLayout& layout);
   const PipelinePaths& pipeline_paths(const PlacedLayout& layout);
-  double least_reduced(const PlacedLayout& layout, const std::vector<Stage>& stages,
-                       const Costs& costs);
+  void add_reductions(const PlacedLayout& layout, const std::vector<Stage>& stages,
+                      CutTimes& times);
+  // No rank has all its gradients summed earlier.
+  double least_reduced(const PlacedLayout& layout, const CutTimes& times) const;
   double gradient_bytes() const;
   // The replicas of a stage, and how long they take for a collective, as measured if it was.
   struct DataGroup {

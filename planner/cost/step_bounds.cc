@@ -42,8 +42,8 @@ double StepModel::quick_bound(const PlacedLayout& layout) {
 }
 
 CutTimes StepModel::cut_times(const PlacedLayout& layout, const std::vector<Stage>& stages) {
-  CutTimes times{costs(layout, stages), 0, optimizer_seconds(layout, stages)};
-  times.reduced = least_reduced(layout, stages, times.costs);
+  CutTimes times{costs(layout, stages), {}, {}, optimizer_seconds(layout, stages)};
+  add_reductions(layout, stages, times);
   return times;
 }
 
@@ -54,29 +54,35 @@ void StepModel::move(const PlacedLayout& layout, const std::vector<Stage>& stage
   } else if (!measured(layout)) {
     add_messages(layout, stages, times.costs);
   }
-  times.reduced = least_reduced(layout, stages, times.costs);
+  add_reductions(layout, stages, times);
 }
 
-double StepModel::least_reduced(const PlacedLayout& layout, const std::vector<Stage>& stages,
-                                const Costs& costs) {
+// A rank's gradients of its last chunk to finish are there after all its work, and still have to
+// be reduced.
+void StepModel::add_reductions(const PlacedLayout& layout, const std::vector<Stage>& stages,
+                               CutTimes& times) {
   const std::vector<double> reductions = reduction_seconds(layout, stages);
-  // A rank's gradients of its last chunk to finish are there after all its work, and still have to
-  // be reduced.
-  std::vector<double> work(static_cast<size_t>(layout.pipeline), 0);
-  std::vector<double> least(static_cast<size_t>(layout.pipeline), 1e30);
+  times.work.assign(static_cast<size_t>(layout.pipeline), 0);
+  times.reduction.assign(static_cast<size_t>(layout.pipeline), 1e30);
   for (size_t s = 0; s < stages.size(); ++s) {
     const auto rank = static_cast<size_t>(stages[s].pipeline_rank);
-    const StageCost& cost = costs.stages[s];
-    work[rank] += layout.micro_batches * work_of(layout, cost);
+    const StageCost& cost = times.costs.stages[s];
+    times.work[rank] += work_of(layout, cost);
     const double hidden = hidden_reduction(stages[s], cost.backward(), reductions[s]);
-    least[rank] = std::min(least[rank], reductions[s] - hidden);
+    times.reduction[rank] = std::min(times.reduction[rank], reductions[s] - hidden);
   }
+}
+
+double StepModel::least_reduced(const PlacedLayout& layout, const CutTimes& times) const {
   double reduced = 0;
-  for (size_t rank = 0; rank < work.size(); ++rank) {
-    reduced = std::max(reduced, work[rank] + least[rank]);
+  for (size_t rank = 0; rank < times.work.size(); ++rank) {
+    reduced = std::max(reduced, layout.micro_batches * times.work[rank] + times.reduction[rank]);
   }
   const MeasuredStep* profile = measured(layout);
-  return profile == nullptr ? reduced : std::max(reduced, profile->work_bound(layout, work));
+  if (profile == nullptr) return reduced;
+  std::vector<double> work = times.work;
+  for (double& seconds : work) seconds *= layout.micro_batches;
+  return std::max(reduced, profile->work_bound(layout, work));
 }
 
 double StepModel::cut_bound(const PlacedLayout& layout, const CutTimes& times) const {
@@ -84,7 +90,7 @@ double StepModel::cut_bound(const PlacedLayout& layout, const CutTimes& times) c
                               ? makespan_of(*own_, times.costs)
                               : schedule_bound(layout.schedule, layout.pipeline, layout.chunks,
                                                layout.micro_batches, times.costs);
-  return std::max(pipeline, times.reduced) + times.optimizer;
+  return std::max(pipeline, least_reduced(layout, times)) + times.optimizer;
 }
 
 }  // namespace trireme
