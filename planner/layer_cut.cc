@@ -8,20 +8,55 @@
 #include <limits>
 #include <numeric>
 #include <queue>
+#include <span>
 #include <utility>
 
+#include "planner/plan/layout.h"
 #include "topology/base/error.h"
 
 namespace trireme {
 namespace {
 
+// Where all bins start below it; else nothing is below the result.
+double level_of(const std::vector<int>& count, const std::vector<double>& start,
+                const std::vector<double>& item, int layers) {
+  double items = layers, per_time = 0, highest = 0;
+  for (size_t bin = 0; bin < start.size(); ++bin) {
+    const double now = start[bin] + count[bin] * item[bin];
+    highest = std::max(highest, now);
+    items += now / item[bin];
+    per_time += 1 / item[bin];
+  }
+  const double level = items / per_time;
+  return highest < level ? level : 0;
+}
+
+// Gives every bin the items that end safely below the level; returns how many these are.
+int fill_below(double level, std::vector<int>& count, const std::vector<double>& start,
+               const std::vector<double>& item, const std::vector<int>& room) {
+  if (level <= 0) return 0;
+  constexpr double kSafely = 1 - 1e-9;
+  int given = 0;
+  for (size_t bin = 0; bin < start.size(); ++bin) {
+    const auto below = static_cast<int>((level * kSafely - start[bin]) / item[bin]);
+    const int more = std::clamp(below - count[bin], 0, room[bin] - count[bin]);
+    count[bin] += more;
+    given += more;
+  }
+  return given;
+}
+
 // Gives `layers` items to bins one by one, each to the bin that is least loaded with it; an item
 // takes `item` in a bin, which has room for so many. Ties go to the bin that stands first in
 // `order`. Since the items are alike this minimises the largest load: a bin above the optimum would
 // have taken its last item while some bin had room for it below.
+//
+// What the least loaded bins would get anyhow is given at once: all items that end below the level
+// to which as much liquid would fill the bins.
 void fill(std::vector<int>& count, const std::vector<double>& start,
           const std::vector<double>& item, const std::vector<int>& room, int layers,
           const std::vector<size_t>& order) {
+  layers -= fill_below(level_of(count, start, item, layers), count, start, item, room);
   using Load =
       std::pair<double, size_t>;  // of a bin with one item more, and its place in the order
   std::priority_queue<Load, std::vector<Load>, std::greater<>> lightest;
@@ -81,9 +116,18 @@ std::optional<std::vector<int>> layers_of_ranks(const std::vector<Stage>& stages
   return count;
 }
 
-// Spreads a rank's further layers over its stages `own`.
-void spread(std::vector<Stage>& stages, const std::vector<size_t>& own, int layers,
+// Spreads a rank's further layers over its stages `own`: evenly, where they are alike.
+void spread(std::vector<Stage>& stages, std::span<const size_t> own, int layers,
             const PartTimes& times) {
+  const bool alike = std::none_of(own.begin(), own.end(),
+                                  [&](size_t s) { return stages[s].embedding || stages[s].head; });
+  if (alike) {
+    const auto chunks = static_cast<int>(own.size());
+    for (int chunk = 0; chunk < chunks; ++chunk) {
+      stages[own[static_cast<size_t>(chunk)]].layers += split_evenly(layers, chunks, chunk).size();
+    }
+    return;
+  }
   std::vector<double> start;
   std::vector<int> held;
   for (const size_t s : own) {
@@ -97,15 +141,30 @@ void spread(std::vector<Stage>& stages, const std::vector<size_t>& own, int laye
   for (size_t chunk = 0; chunk < held.size(); ++chunk) stages[own[chunk]].layers = held[chunk];
 }
 
-std::vector<std::vector<size_t>> stages_by_rank(const std::vector<StagePlace>& places) {
-  std::vector<std::vector<size_t>> result;
-  for (size_t s = 0; s < places.size(); ++s) {
-    const auto rank = static_cast<size_t>(places[s].rank);
-    if (rank >= result.size()) result.resize(rank + 1);
-    result[rank].push_back(s);
+// The stages of each rank, in order.
+class StagesByRank {
+ public:
+  explicit StagesByRank(const std::vector<StagePlace>& places) {
+    int ranks = 0;
+    for (const StagePlace& place : places) ranks = std::max(ranks, place.rank + 1);
+    begin_.assign(static_cast<size_t>(ranks) + 1, 0);
+    for (const StagePlace& place : places) ++begin_[static_cast<size_t>(place.rank) + 1];
+    std::partial_sum(begin_.begin(), begin_.end(), begin_.begin());
+    stages_.resize(places.size());
+    std::vector<size_t> next = begin_;
+    for (size_t s = 0; s < places.size(); ++s) {
+      stages_[next[static_cast<size_t>(places[s].rank)]++] = s;
+    }
   }
-  return result;
-}
+
+  size_t ranks() const { return begin_.size() - 1; }
+  std::span<const size_t> of(size_t rank) const {
+    return {stages_.data() + begin_[rank], begin_[rank + 1] - begin_[rank]};
+  }
+
+ private:
+  std::vector<size_t> begin_, stages_;
+};
 
 void number_layers(std::vector<Stage>& stages) {
   int first = 0;
@@ -135,12 +194,12 @@ std::optional<std::vector<Stage>> cut_layers_within(int layers,
                     layers, count));
   }
   std::vector<Stage> stages = least_stages(places);
-  const std::vector<std::vector<size_t>> own = stages_by_rank(places);
+  const StagesByRank own(places);
   const auto more =
-      layers_of_ranks(stages, static_cast<int>(own.size()), layers - least, times, most);
+      layers_of_ranks(stages, static_cast<int>(own.ranks()), layers - least, times, most);
   if (!more) return std::nullopt;
-  for (size_t rank = 0; rank < own.size(); ++rank) {
-    spread(stages, own[rank], (*more)[rank], times[rank]);
+  for (size_t rank = 0; rank < own.ranks(); ++rank) {
+    spread(stages, own.of(rank), (*more)[rank], times[rank]);
   }
   number_layers(stages);
   return stages;

@@ -278,14 +278,19 @@ double StepModel::optimizer_seconds(const PlacedLayout& layout,
   return most / optimizer_shards(execution_, layout);
 }
 
+// Of most pipelines nearly all stages are alike.
 std::vector<double> StepModel::activation_bytes(const PlacedLayout& layout,
                                                 const std::vector<Stage>& stages) const {
   std::vector<double> bytes;
   bytes.reserve(stages.size());
-  for (const Stage& stage : stages) {
-    const Recompute recompute = layout.recompute_on(stage.pipeline_rank);
-    bytes.push_back(stage_activation_bytes(
-        job_.model, work_shape(job_, execution_, layout, recompute), on_cpu(layout), stage));
+  for (size_t s = 0; s < stages.size(); ++s) {
+    const Recompute recompute = layout.recompute_on(stages[s].pipeline_rank);
+    const bool as_before = s > 0 && stages[s].layers == stages[s - 1].layers && !stages[s].head &&
+                           recompute == layout.recompute_on(stages[s - 1].pipeline_rank);
+    bytes.push_back(as_before ? bytes.back()
+                              : stage_activation_bytes(
+                                    job_.model, work_shape(job_, execution_, layout, recompute),
+                                    on_cpu(layout), stages[s]));
   }
   return bytes;
 }

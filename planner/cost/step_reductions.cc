@@ -54,8 +54,12 @@ std::vector<double> StepModel::reduction_seconds(const PlacedLayout& layout,
   using Collective = AcceleratorProfile::Collective;
   const DataGroup group = data_group(layout);
   if (layout.optimizer_sharding == 0) {
+    double before = 0, known = 0;  // many stages are alike
     for (double& of_stage : seconds) {
-      of_stage = group.seconds(Collective::all_reduce, gradient_bytes() * of_stage);
+      if (of_stage != before) {
+        known = group.seconds(Collective::all_reduce, gradient_bytes() * of_stage);
+      }
+      before = std::exchange(of_stage, known);
     }
     return seconds;
   }
@@ -64,8 +68,16 @@ std::vector<double> StepModel::reduction_seconds(const PlacedLayout& layout,
   sharing.data = optimizer_shards(execution_, layout);
   const bool all = sharing.data == layout.data;
   const DataGroup among = all ? group : data_group(sharing);
+  double before = 0;
   for (size_t s = 0; s < stages.size(); ++s) {
     const double parameters = seconds[s];
+    const bool as_before =
+        s > 0 && parameters == before && stages[s].layers == stages[s - 1].layers;
+    before = parameters;
+    if (as_before) {
+      seconds[s] = seconds[s - 1];
+      continue;
+    }
     seconds[s] = all ? group.seconds(Collective::scatter_gather,
                                      (gradient_bytes() + weight) / 2 * parameters)
                      : group.seconds(Collective::all_reduce, gradient_bytes() * parameters) +
