@@ -319,9 +319,18 @@ std::vector<std::vector<Run>> spreads(const Layout& layout, const Cluster& clust
   return result;
 }
 
-std::vector<Near> near_choices(const Layout& layout) {
+std::vector<Near> near_choices(const PlacedLayout& layout, const Cluster& cluster) {
   if (layout.pipeline == 1 || layout.data == 1) return {Near::data};
-  return {Near::data, Near::pipeline};
+  std::vector<Near> choices = {Near::data, Near::pipeline};
+  const std::vector<size_t> groups = groups_in_use(layout.placement);
+  const int devices = cluster.groups[groups.front()].devices;
+  const int filling = devices / layout.tensor;
+  const int leaf_nodes = cluster.fabric.kind == FabricKind::tree ? cluster.fabric.leaf_nodes : 0;
+  const bool fill_nodes = groups.size() == 1 && filling > 1 && filling < layout.data &&
+                          devices % layout.tensor == 0 && layout.data % filling == 0;
+  const bool stay_below_a_leaf = layout.pipeline <= leaf_nodes && leaf_nodes % layout.pipeline == 0;
+  if (fill_nodes && stay_below_a_leaf) choices.push_back(Near::node);
+  return choices;
 }
 
 std::vector<Completion> possible_completions(const Job& job, int pipeline) {

@@ -56,8 +56,9 @@ int pipeline_capacity(const Layout& layout, const NodeGroup& nodes);
 std::vector<std::vector<Run>> spreads(const Layout& layout, const Cluster& cluster,
                                       const std::vector<size_t>& groups);
 
-// The orders in which ranks may be counted through devices, as far as they differ.
-std::vector<Near> near_choices(const Layout& layout);
+// The orders in which ranks may be counted through devices, as far as they differ: replicas that
+// fill a node come before the pipeline only where that then stays below a leaf switch.
+std::vector<Near> near_choices(const PlacedLayout& layout, const Cluster& cluster);
 
 // How a layout that is open in them can be completed.
 struct Completion {

@@ -18,6 +18,19 @@ const Run& find_run(const Placement& placement, int& pipeline_rank) {
   return placement.runs.front();
 }
 
+// Of a set of so many replicas.
+int side_by_side(const PlacedLayout& layout, int replicas, int node_devices) {
+  switch (layout.placement.near) {
+    case Near::data:
+      return replicas;
+    case Near::pipeline:
+      return 1;
+    case Near::node:
+      break;
+  }
+  return node_devices / layout.tensor;
+}
+
 }  // namespace
 
 const Run& PlacedLayout::run_of(int pipeline_rank) const {
@@ -49,6 +62,10 @@ PlacedLayout placed_on_sets(const Layout& layout, std::vector<ReplicaSet> sets, 
   return placed;
 }
 
+int replicas_side_by_side(const PlacedLayout& layout, int node_devices) {
+  return side_by_side(layout, layout.replicas(), node_devices);
+}
+
 Seat seat_of(const Cluster& cluster, const PlacedLayout& layout, Coordinates at) {
   int along = at.pipeline;
   Run run = find_run(layout.placement, along);
@@ -59,10 +76,11 @@ Seat seat_of(const Cluster& cluster, const PlacedLayout& layout, Coordinates at)
     if (replica < replicas) break;
     replica -= replicas;
   }
-  const int block = layout.placement.near == Near::data ? replica + replicas * along
-                                                        : along + run.pipeline_ranks * replica;
-  const int slot = at.tensor + layout.tensor * block;
   const int devices = cluster.groups[run.group].devices;
+  const int together = side_by_side(layout, replicas, devices);
+  const int block =
+      replica % together + together * (along + run.pipeline_ranks * (replica / together));
+  const int slot = at.tensor + layout.tensor * block;
   return {run.group, slot / devices, slot % devices};
 }
 

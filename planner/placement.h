@@ -10,8 +10,9 @@
 namespace trireme {
 
 // Which axis is counted through the devices first, right after the tensor ranks: its groups sit
-// close together, those of the other axis far apart.
-enum class Near { data, pipeline };
+// close together, those of the other axis far apart. `node`: the replicas that fill a node, then
+// the pipeline, then the other replicas, which number a multiple of those.
+enum class Near { data, pipeline, node };
 
 // Consecutive pipeline ranks whose devices are all of one kind.
 struct Run {
@@ -56,6 +57,10 @@ PlacedLayout placed_on(const Layout& layout, size_t group);
 // Replicas of several kinds, seen from one of their sets. `layout` has a share for each.
 PlacedLayout placed_on_sets(const Layout& layout, std::vector<ReplicaSet> sets, Near near,
                             size_t set);
+
+// How many replicas of a stage are counted one after the other before the next stage's, on a group
+// of nodes that has so many devices each.
+int replicas_side_by_side(const PlacedLayout& layout, int node_devices);
 
 struct Seat {
   size_t group = 0;

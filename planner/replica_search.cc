@@ -213,7 +213,7 @@ ReplicaSearch::Cut ReplicaSearch::cut_of(const Degrees& degrees) {
     longest = std::max(longest, layer);
   }
   Cut cut{model_.fastest_cut(part_of(degrees, slowest, 1)), {}};
-  for (const Near near : near_choices(degrees.layout)) {
+  for (const Near near : near_choices(part_of(degrees, 0, 1), cluster_)) {
     std::vector<CutTimes> times;
     for (size_t i = 0; i < degrees.sets.size(); ++i) {
       PlacedLayout part = part_of(degrees, i, 1);

@@ -348,7 +348,7 @@ class Search {
     cut.stages = std::move(stages);
     cut.memory = model_.cut_memory(layout, cut.stages);
     CutTimes times = model_.cut_times(layout, cut.stages);
-    for (const Near near : near_choices(layout)) {
+    for (const Near near : near_choices(layout, cluster_)) {
       if (near != layout.placement.near) {
         layout.placement.near = near;
         model_.move(layout, cut.stages, times);

@@ -82,7 +82,7 @@ struct NoPlan {
 //                         or, where the layout does not fit without, on the first ones, by eighths
 //   sequence parallelism  off, on
 //   optimizer sharding    off, on
-//   placement             replicas or pipeline ranks side by side (Near)
+//   placement             replicas or pipeline ranks side by side, or the replicas of a node (Near)
 //   kinds of node         one node group, or a pipeline through several of GPU nodes, in any order
 //                         (of more than four groups in that of the file), each pipeline rank on
 //                         one; or replicas of several kinds (replica_search.h)

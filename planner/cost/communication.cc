@@ -102,22 +102,35 @@ Path Links::tensor(size_t group, int tensor_ranks) const {
 }
 
 // A ring visits a node's ranks before it leaves the node, so each group sends one stream out of
-// each of its nodes, over all NICs together. Streams share them: those of the tensor ranks, and,
-// with the pipeline near, of the pipeline ranks that sit together.
+// each of its nodes, over all NICs together. Streams share them: those of the tensor ranks, and of
+// all stages that have replicas in the node and others elsewhere. A ring leaves a leaf only from
+// the last of its replicas there: these are on all nodes that the stages take, or, with replicas
+// that fill nodes, on one for each stage.
+Links::RingShare Links::ring_share(const PlacedLayout& layout, const Run& run, int devices) const {
+  const int leaf = std::max(1, cluster_.fabric.leaf_nodes) * devices;
+  const int side_by_side = replicas_side_by_side(layout, devices);
+  const int stretch = layout.tensor * side_by_side;
+  int streams = layout.tensor, nodes = 1;
+  if (stretch < devices && side_by_side < layout.replicas()) {
+    const int all_stages = layout.tensor * run.pipeline_ranks;
+    streams = std::max(layout.tensor, std::min(all_stages, devices / side_by_side));
+    nodes = std::max(1, stretch * run.pipeline_ranks / devices);
+  } else if (side_by_side < layout.replicas()) {
+    nodes = std::clamp(leaf / stretch, 1, run.pipeline_ranks);
+  }
+  return {streams, static_cast<double>(nodes) * devices / leaf};
+}
+
 Path Links::ring_hop(const PlacedLayout& layout, const Run& run, const Seat& from,
                      const Seat& to) const {
   if (from.group == to.group && from.node == to.node) return inside(from, to);
   const NodeGroup& nodes = cluster_.groups[from.group];
   const NodeGroup& others = cluster_.groups[to.group];
-  const bool data_near = layout.placement.near == Near::data;
-  const int together = layout.tensor * (data_near ? 1 : run.pipeline_ranks);
-  const int streams = std::max(layout.tensor, std::min(together, nodes.devices));
-  // A ring leaves a leaf only from the last of its replicas there.
-  const double leaf_share = static_cast<double>(std::max(together, nodes.devices)) /
-                            (std::max(1, cluster_.fabric.leaf_nodes) * nodes.devices);
+  const RingShare share = ring_share(layout, run, nodes.devices);
   Path path = between(from, to, 1, 0);
-  path.bytes_per_s = kNetworkEfficiency * std::min(uplink(nodes), uplink(others)) / streams;
-  if (leaf_of(node_of(from)) != leaf_of(node_of(to))) path.bytes_per_s /= crowding(leaf_share);
+  path.bytes_per_s = kNetworkEfficiency * std::min(uplink(nodes), uplink(others)) / share.streams;
+  if (leaf_of(node_of(from)) != leaf_of(node_of(to)))
+    path.bytes_per_s /= crowding(share.leaf_share);
   if (nodes.link_bytes_per_s > 0) {
     path.bytes_per_s =
         std::min(path.bytes_per_s, nodes.link_bytes_per_s * nodes.device.link_efficiency);
@@ -133,7 +146,8 @@ Path Links::data(const PlacedLayout& layout) const {
   for (const Run& run : layout.placement.runs) {
     // Rings that start as far into a leaf's devices as the first one see the same paths again.
     const int leaf = std::max(1, cluster_.fabric.leaf_nodes) * cluster_.groups[run.group].devices;
-    const int shift = layout.tensor * (layout.placement.near == Near::data ? layout.data : 1);
+    const int devices = cluster_.groups[run.group].devices;
+    const int shift = layout.tensor * replicas_side_by_side(layout, devices);
     const bool alike = layout.placement.sets.empty();
     const int rings =
         alike ? std::min(run.pipeline_ranks, leaf / std::gcd(leaf, shift)) : run.pipeline_ranks;
@@ -153,16 +167,15 @@ Path Links::data(const PlacedLayout& layout) const {
 Links::Senders Links::senders(const PlacedLayout& layout, const Run& run) const {
   const int devices = cluster_.groups[run.group].devices;
   const int leaf_nodes = std::max(1, cluster_.fabric.leaf_nodes);
-  const int block = layout.tensor * layout.replicas();
-  if (layout.placement.near == Near::data) {
-    return {std::min(block, devices),
-            std::max(1.0, static_cast<double>(block) / devices) / leaf_nodes};
-  }
-  const int together = layout.tensor * run.pipeline_ranks;  // of one replica
-  const double replicas = std::max(1.0, static_cast<double>(leaf_nodes) * devices / together);
-  const int in_node = std::min(block, layout.tensor * std::max(1, devices / together));
-  return {in_node,
-          std::min<double>(layout.replicas(), replicas) * layout.tensor / in_node / leaf_nodes};
+  const int all = layout.tensor * layout.replicas();
+  const int side_by_side = replicas_side_by_side(layout, devices);
+  const int stretch = layout.tensor * side_by_side;   // of the stage's ranks
+  const int distance = stretch * run.pipeline_ranks;  // from one stretch to the next
+  const int in_node = std::min(all, std::min(stretch, devices) * std::max(1, devices / distance));
+  const int stretches =
+      std::clamp(leaf_nodes * devices / distance, 1, std::max(1, layout.replicas() / side_by_side));
+  const double nodes = static_cast<double>(stretch) * stretches / in_node;
+  return {in_node, std::max(1.0, nodes) / leaf_nodes};
 }
 
 // The first and the last rank of a stage see every kind of path that the ranks between them see.

@@ -41,6 +41,12 @@ class Links {
   double crowding(double leaf_share) const;
   // One rank to another while `flows` such messages leave each node.
   Path between(const Seat& a, const Seat& b, int flows, double leaf_share) const;
+  // Rings out of a node, and of a leaf's nodes those from which rings leave it.
+  struct RingShare {
+    int streams = 1;
+    double leaf_share = 1;
+  };
+  RingShare ring_share(const PlacedLayout& layout, const Run& run, int devices) const;
   Path ring_hop(const PlacedLayout& layout, const Run& run, const Seat& from, const Seat& to) const;
   struct Senders {
     int of_node = 1;

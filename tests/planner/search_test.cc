@@ -159,6 +159,14 @@ std::vector<PlacedLayout> all_placements(const Layout& layout, const Cluster& cl
   std::vector<PlacedLayout> result;
   const auto add = [&](const std::vector<Run>& runs) {
     for (const Near near : {Near::data, Near::pipeline}) result.push_back({layout, {runs, near}});
+    // Replicas that fill nodes, where a leaf's nodes hold whole pipelines of them.
+    if (runs.size() > 1 || cluster.fabric.kind != FabricKind::tree || layout.pipeline == 1) return;
+    const int devices = cluster.groups[runs[0].group].devices;
+    const int filling = devices / layout.tensor;
+    if (filling * layout.tensor != devices || filling == 1) return;
+    if (layout.data == filling || layout.data % filling != 0) return;
+    if (cluster.fabric.leaf_nodes % layout.pipeline != 0) return;
+    result.push_back({layout, {runs, Near::node}});
   };
   for (size_t first = 0; first < cluster.groups.size(); ++first) {
     if (room(first, layout.pipeline)) add({{first, layout.pipeline}});
@@ -277,6 +285,8 @@ std::pair<Job, Cluster> random_space(std::mt19937& random) {
     cluster.groups.push_back(round_cluster(pick({1, 2}), 2, pick({4, 80})).groups.front());
     for (std::string& host : cluster.groups.back().hosts) host += "m";
     cluster.groups.back().device.bf16_flops *= 3;
+  } else if (cluster.groups.front().devices == 2) {
+    cluster.groups.front().hosts = {"n0", "n1", "n2", "n3"};  // two leaves where there are any
   }
   return {job, cluster};
 }
@@ -457,6 +467,35 @@ TEST(Search, FasterReplicasGetMoreMicroBatches) {
   EXPECT_EQ(micro_batches[true], 72);
   EXPECT_EQ(micro_batches[false], 24);
   EXPECT_EQ(plan.layout.micro_batches_before(15), 96 - plan.layout.micro_batches_of(15));
+}
+
+// Leaves of two nodes of four devices: the replicas of two tensor ranks that fill a node, the next
+// stage on the other node of the leaf, the other replicas below the next leaf.
+TEST(Placement, ReplicasMayFillANodeBeforeThePipelineIsCounted) {
+  Cluster cluster = round_cluster(4, 4, 80);
+  const PlacedLayout layout{{.tensor = 2, .pipeline = 2, .data = 4}, {{{0, 2}}, Near::node}};
+  EXPECT_EQ(seat_of(cluster, layout, {1, 1, 0}), (Seat{0, 0, 3}));
+  EXPECT_EQ(seat_of(cluster, layout, {0, 1, 1}), (Seat{0, 1, 2}));
+  EXPECT_EQ(seat_of(cluster, layout, {0, 2, 0}), (Seat{0, 2, 0}));
+  EXPECT_EQ(seat_of(cluster, layout, {1, 3, 1}), (Seat{0, 3, 3}));
+}
+
+// Two uplinks of a leaf are shared by eight nodes' worth of messages unless pipelines stay below
+// their leaves: replicas fill nodes, since one pipeline's ranks alone would fill none.
+TEST(Search, ANarrowSpineKeepsPipelinesBelowTheirLeaves) {
+  Job job = gpt2_job(gpt2_model(8, 512, 8, 1000, 1024), 2048);
+  job.pins = pins({"tensor=1", "pipeline=2", "data=16", "micro_batch=1", "schedule=1f1b"});
+  Cluster cluster = round_cluster(8, 4, 80);
+  cluster.fabric = {.kind = FabricKind::tree, .leaf_nodes = 2, .oversubscription = 1000};
+  cluster.groups[0].link_bytes_per_s = 1e6;  // so that stages do not want to share a node either
+  const Plan plan = find_plan(job, cluster, {}).plan;
+  for (int d = 0; d < 16; ++d) {
+    for (int p = 0; p < 2; ++p) {
+      const Rank rank = rank_at(plan.layout, {0, d, p});
+      EXPECT_EQ(plan.placement[static_cast<size_t>(rank.value)],
+                (PlacedRank{"n" + std::to_string(2 * (d / 4) + p), d % 4}));
+    }
+  }
 }
 
 // Seats of three replicas on one kind, then two on another, of two pipeline ranks each.
