@@ -75,13 +75,15 @@ double stage_activation_bytes(const Model& model, const WorkShape& shape, bool c
   const double layer = shape.recompute == Recompute::full
                            ? input / (shape.sequence_parallel ? shape.tensor : 1)
                            : layer_activation_bytes(model, shape, cpu);
-  // The logits, and in mixed precision the loss's fp32 exponentials beside them.
-  const double logit = shape.dtype == Dtype::fp32 ? 4 : 6;
-  return stage.layers * layer + (stage.head ? input + tokens * share.vocab * logit : 0);
+  return stage.layers * layer + (stage.head ? input + tokens * share.vocab * 4.0 : 0);
 }
 
-double recompute_bytes(const Model& model, const WorkShape& shape, bool cpu) {
-  return shape.recompute == Recompute::full ? layer_activation_bytes(model, shape, cpu) : 0;
+double passing_bytes(const Model& model, const WorkShape& shape, bool cpu, bool head) {
+  const double layer =
+      shape.recompute == Recompute::full ? layer_activation_bytes(model, shape, cpu) : 0;
+  if (!head || shape.dtype == Dtype::fp32) return layer;
+  const double tokens = static_cast<double>(shape.micro_batch) * model.sequence;
+  return layer + tokens * largest_share(model, shape.tensor).vocab * shape.element_bytes();
 }
 
 int optimizer_shards(const Execution& execution, const Layout& layout) {

@@ -49,9 +49,9 @@ int gradient_buffers(Reduction reduction, int micro_batches);
 double stage_activation_bytes(const Model& model, const WorkShape& shape, bool cpu,
                               const Stage& stage);
 
-// What the backward of one layer holds besides, while it runs: with full recomputation the layer's
-// own activations, come back.
-double recompute_bytes(const Model& model, const WorkShape& shape, bool cpu);
+// What a pipeline rank holds besides, while an op runs: one layer's activations where layers are
+// recomputed, and with the head the logits before the loss makes fp32 of them.
+double passing_bytes(const Model& model, const WorkShape& shape, bool cpu, bool head);
 
 // Replicas that share one copy of the optimizer's state: 1 without sharding.
 int optimizer_shards(const Execution& execution, const Layout& layout);

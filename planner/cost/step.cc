@@ -304,9 +304,10 @@ std::vector<MemoryParts> StepModel::memory(const PlacedLayout& layout,
       peak_activation_bytes(schedule, activation_bytes(layout, stages));
   for (size_t rank = 0; rank < memory.size(); ++rank) {
     const Recompute recompute = layout.recompute_on(static_cast<int>(rank));
+    const bool head = stages.back().pipeline_rank == static_cast<int>(rank);
     memory[rank].activations =
-        held[rank] + recompute_bytes(job_.model, work_shape(job_, execution_, layout, recompute),
-                                     on_cpu(layout));
+        held[rank] + passing_bytes(job_.model, work_shape(job_, execution_, layout, recompute),
+                                   on_cpu(layout), head);
   }
   return memory;
 }
@@ -318,8 +319,9 @@ CutMemory StepModel::cut_memory(const PlacedLayout& layout,
   for (size_t rank = 0; rank < cut.resident.size(); ++rank) {
     const int at = static_cast<int>(rank);
     const WorkShape shape = work_shape(job_, execution_, layout, layout.recompute_on(at));
-    cut.again.push_back(recompute_bytes(job_.model, shape, on_cpu(layout)));
-    cut.room.push_back(device_memory(layout, at) - cut.resident[rank].total() - cut.again[rank]);
+    const bool head = stages.back().pipeline_rank == at;
+    cut.passing.push_back(passing_bytes(job_.model, shape, on_cpu(layout), head));
+    cut.room.push_back(device_memory(layout, at) - cut.resident[rank].total() - cut.passing[rank]);
   }
   cut.least_activation.assign(cut.resident.size(), std::numeric_limits<double>::infinity());
   const std::vector<double> bytes = activation_bytes(layout, stages);
@@ -336,7 +338,7 @@ std::vector<MemoryParts> StepModel::least_memory(const PlacedLayout& layout,
   const std::vector<int> peaks =
       least_peak_activations(layout.schedule, layout.pipeline, layout.chunks, layout.micro_batches);
   for (size_t rank = 0; rank < memory.size(); ++rank) {
-    memory[rank].activations = cut.least_activation[rank] * peaks[rank] + cut.again[rank];
+    memory[rank].activations = cut.least_activation[rank] * peaks[rank] + cut.passing[rank];
   }
   return memory;
 }

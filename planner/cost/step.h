@@ -23,7 +23,7 @@ struct CutMemory {
   std::vector<MemoryParts> resident;
   std::vector<double> room;              // bytes that the device has beyond what is resident
   std::vector<double> least_activation;  // bytes of one, of the stage of the rank that has least
-  std::vector<double> again;             // what a layer that is recomputed holds besides
+  std::vector<double> passing;           // what is held besides, while an op runs
 };
 
 // Whatever the number of micro-batches.
