@@ -297,6 +297,9 @@ std::vector<ReplicaSearch::Counts> ReplicaSearch::counts_in_time(
 }
 
 void ReplicaSearch::try_schedules(const MixedReplicas& mixed) {
+  // Replicas whose weights are never the same between steps have no common step to share out.
+  const PlacedLayout first = mixed.part(0);
+  if (trials_.built(first, trials_.groups_of(first).front())->asynchronous) return;
   ++evaluated_;
   if (auto found = simulated(mixed, most_of(mixed))) record(*std::move(found));
 }

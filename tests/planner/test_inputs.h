@@ -51,4 +51,15 @@ inline Cluster round_cluster(int nodes, int devices, double memory_gb) {
   return cluster;
 }
 
+// Two nodes of one kind and two, called fast, whose devices do so many times as much.
+inline Cluster two_kinds(double speed) {
+  Cluster cluster = round_cluster(2, 4, 80);
+  cluster.groups.push_back(cluster.groups[0]);
+  cluster.groups[1].hosts = {"fast0", "fast1"};
+  cluster.groups[1].device.name = "Y";
+  cluster.groups[1].device.fp32_flops *= speed;
+  cluster.groups[1].device.memory_bytes_per_s *= speed;
+  return cluster;
+}
+
 }  // namespace trireme
