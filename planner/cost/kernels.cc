@@ -237,9 +237,10 @@ double DeviceSpeed::seconds(const Kernel& kernel) const {
   switch (kernel.kind) {
     case Kernel::Kind::stream:
       return kernel.bytes / bytes_per_s + start_s;
-    case Kernel::Kind::attention:
-      return std::max(kernel.slack * kernel.flops / attention_flops, kernel.bytes / bytes_per_s) +
-             start_s;
+    case Kernel::Kind::attention: {
+      const double slack = multiprocessors == 0 ? 1 : kernel.slack;
+      return std::max(slack * kernel.flops / attention_flops, kernel.bytes / bytes_per_s) + start_s;
+    }
     case Kernel::Kind::matmul:
       break;
   }

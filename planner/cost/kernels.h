@@ -18,7 +18,7 @@ struct Kernel {
   double bytes = 0;
   double m = 0, k = 0, n = 0, count = 1;  // matmul: `count` products of [m,k] with [k,n]
   double result = 0;                      // matmul: those of the bytes that its result moves
-  double slack = 1;     // attention: seconds for each FLOP, over those of a large shape
+  double slack = 1;     // attention on accelerators: time of a FLOP over that in a large shape
   double launches = 1;  // kernels that the host issues for it
 };
 

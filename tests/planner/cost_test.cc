@@ -120,6 +120,20 @@ TEST(Kernels, AreNearTheAttentionOfAnH100) {
   }
 }
 
+// What was measured of accelerators says nothing of CPU slots: causal attention of a short sequence
+// is half of 4 s^2 d FLOPs for each head, in the forward.
+TEST(Kernels, AttentionOfCpuSlotsTakesItsFlops) {
+  const Device& cpu = *find_device("cpu");
+  const DeviceSpeed speed = device_speed(cpu, Dtype::fp32, 1, Execution{});
+  const Model model = gpt2_model(1, 256, 4, 1000, 64);
+  for (const Kernel& kernel : layer_kernels(model, {}).forward) {
+    if (kernel.kind != Kernel::Kind::attention) continue;
+    const double flops = 2.0 * 64 * 64 * 256;
+    EXPECT_NEAR(speed.seconds(kernel) - speed.start_s,
+                flops / (cpu.fp32_flops * cpu.attention_efficiency), 1e-12);
+  }
+}
+
 TEST(Kernels, TheHostMayBeSlowerThanTheDevice) {
   const DeviceSpeed speed{.flops = 1e12, .bytes_per_s = 1e12, .start_s = 0, .issue_s = 1e-5};
   EXPECT_DOUBLE_EQ(speed.seconds(std::vector<Kernel>(8, Kernel{.bytes = 1e3})), 8e-5);
