@@ -257,6 +257,13 @@ void enumerate_degrees(const Job& job, const std::vector<const NodeGroup*>& kind
   Enumeration(job, kinds, sinks).run();
 }
 
+void apply(const Options& options, Layout& layout) {
+  layout.recompute = options.recompute;
+  layout.recompute_ranks = options.recompute_ranks;
+  layout.sequence_parallel = options.sequence_parallel;
+  layout.optimizer_sharding = options.optimizer_sharding;
+}
+
 std::vector<Options> options_of(const Job& job, bool cpu, const Layout& degrees) {
   std::vector<Options> result;
   for (const Recompute recompute : recomputes(job, cpu)) {
@@ -294,6 +301,10 @@ std::vector<std::vector<size_t>> group_sequences(const Cluster& cluster) {
 
 int pipeline_capacity(const Layout& layout, const NodeGroup& nodes) {
   return static_cast<int>(nodes.hosts.size()) * nodes.devices / (layout.tensor * layout.data);
+}
+
+int replica_capacity(const Layout& layout, const NodeGroup& nodes) {
+  return static_cast<int>(nodes.hosts.size()) * nodes.devices / (layout.tensor * layout.pipeline);
 }
 
 std::vector<std::vector<Run>> spreads(const Layout& layout, const Cluster& cluster,

@@ -33,6 +33,8 @@ struct Options {
   int optimizer_sharding = 0;
 };
 
+void apply(const Options& options, Layout& layout);
+
 // All options of a layout of these degrees, the plainest first. Recomputation on the first ranks
 // alone is tried by eighths of the pipeline. The runtime of CPU ranks has none
 // of them, so on CPU nodes they are as pinned.
@@ -51,6 +53,8 @@ int link_domain(const NodeGroup& nodes);
 
 // How many pipeline ranks these degrees can have on such nodes.
 int pipeline_capacity(const Layout& layout, const NodeGroup& nodes);
+// How many whole replicas of such degrees these nodes hold.
+int replica_capacity(const Layout& layout, const NodeGroup& nodes);
 
 // All ways to spread the pipeline over these groups, each of which gets at least one rank.
 std::vector<std::vector<Run>> spreads(const Layout& layout, const Cluster& cluster,

@@ -113,41 +113,34 @@ void ReplicaSearch::enumerate(const std::vector<size_t>& groups) {
          pipeline <= pins.pipeline.value_or(pipeline) &&
          fewest_layers(pipeline, pins.chunks.value_or(1)) <= job_.model.layers;
          ++pipeline) {
-      Layout one;
-      one.tensor = tensor;
-      one.data = pipeline;  // as many devices as a replica has
+      Layout layout;
+      if (pins.schedule) layout.schedule = *pins.schedule;
+      layout.tensor = tensor;
+      layout.pipeline = pipeline;
       const bool room = std::all_of(groups.begin(), groups.end(), [&](size_t group) {
-        return pipeline_capacity(one, cluster_.groups[group]) > 0;
+        return replica_capacity(layout, cluster_.groups[group]) > 0;
       });
       if (!room) break;
       for (const int micro_batch : divisors(job_.training.global_batch)) {
         if (micro_batch != pins.micro_batch.value_or(micro_batch)) continue;
-        add_degrees(groups, tensor, pipeline, micro_batch);
+        layout.micro_batch = micro_batch;
+        add_degrees(groups, layout);
       }
     }
   }
 }
 
-void ReplicaSearch::add_degrees(const std::vector<size_t>& groups, int tensor, int pipeline,
-                                int micro_batch) {
-  Degrees degrees;
+void ReplicaSearch::add_degrees(const std::vector<size_t>& groups, const Layout& of_replica) {
+  Degrees degrees{of_replica, {}, kNever};
   Layout& layout = degrees.layout;
-  if (job_.pins.schedule) layout.schedule = *job_.pins.schedule;
-  layout.tensor = tensor;
-  layout.pipeline = pipeline;
-  layout.micro_batch = micro_batch;
   layout.data = 0;
   for (const size_t group : groups) {
-    Layout one;
-    one.tensor = tensor;
-    one.data = pipeline;
-    const int replicas = pipeline_capacity(one, cluster_.groups[group]);
+    const int replicas = replica_capacity(layout, cluster_.groups[group]);
     degrees.sets.push_back({group, replicas});
     layout.data += replicas;
   }
   if (layout.data != job_.pins.data.value_or(layout.data)) return;
   if (total_of(job_, layout) < layout.data) return;
-  degrees.bound = kNever;
   const std::vector<Options>& options = choices_.options(layout, false);
   for (const Options& choice : options) {
     // Recomputation only adds to the work, and sharding is no part of it; but figures that were
@@ -155,9 +148,7 @@ void ReplicaSearch::add_degrees(const std::vector<size_t>& groups, int tensor, i
     const bool adds = choice.recompute != options.front().recompute ||
                       choice.optimizer_sharding != options.front().optimizer_sharding;
     if (choice.recompute_ranks > 0 || (adds && !options_.profile)) continue;
-    layout.recompute = choice.recompute;
-    layout.sequence_parallel = choice.sequence_parallel;
-    layout.optimizer_sharding = choice.optimizer_sharding;
+    apply(choice, layout);
     degrees.bound = std::min(degrees.bound, bound_of(degrees));
   }
   degrees_.push_back(std::move(degrees));
@@ -167,9 +158,7 @@ void ReplicaSearch::open(const Degrees& closed) {
   Degrees degrees = closed;
   for (const Options& choice : choices_.options(degrees.layout, false)) {
     if (choice.recompute_ranks > 0) continue;
-    degrees.layout.recompute = choice.recompute;
-    degrees.layout.sequence_parallel = choice.sequence_parallel;
-    degrees.layout.optimizer_sharding = choice.optimizer_sharding;
+    apply(choice, degrees.layout);
     if (bound_of(degrees) >= most_ || !may_fit(degrees)) continue;
     std::map<std::pair<bool, int>, Cut> cuts;  // by V placement and chunks
     for (const Completion& completion : possible_completions(job_, degrees.layout.pipeline)) {

@@ -63,7 +63,7 @@ class ReplicaSearch {
   };
 
   void enumerate(const std::vector<size_t>& groups);
-  void add_degrees(const std::vector<size_t>& groups, int tensor, int pipeline, int micro_batch);
+  void add_degrees(const std::vector<size_t>& groups, const Layout& of_replica);
   static PlacedLayout part_of(const Degrees& degrees, size_t set, int micro_batches);
   double bound_of(const Degrees& degrees);
   void open(const Degrees& degrees);

@@ -177,10 +177,7 @@ class Search {
 
   // Gives the layout these options and the spread over its node groups that is fastest with them.
   void take(const Options& options, PlacedLayout& layout, size_t sequence) {
-    layout.recompute = options.recompute;
-    layout.recompute_ranks = options.recompute_ranks;
-    layout.sequence_parallel = options.sequence_parallel;
-    layout.optimizer_sharding = options.optimizer_sharding;
+    apply(options, layout);
     const std::vector<size_t>& groups = sequences_[sequence];
     if (groups.size() > 1) layout.placement.runs = fastest_spread(layout, groups);
   }
