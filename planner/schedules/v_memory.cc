@@ -1,6 +1,6 @@
 #include <algorithm>
 #include <array>
-#include <numeric>
+#include <cstdint>
 #include <optional>
 
 #include "planner/schedules/generators.h"
@@ -41,27 +41,30 @@ int end_of(const std::vector<RankSlots>& ranks) {
   return end;
 }
 
-// The ops in the slots [first, end), by slot, then rank; slots are counted, since there are few for
-// the many ops.
-std::vector<Placed> in_order(const std::vector<RankSlots>& ranks, int first, int end) {
-  std::vector<size_t> begin(at(end - first) + 1, 0);  // by slot: where its ops begin
-  const auto for_each_op = [&](auto&& visit) {
-    for (size_t rank = 0; rank < ranks.size(); ++rank) {
-      for (size_t kind = 0; kind < ranks[rank].size(); ++kind) {
-        const std::vector<int>& slots = ranks[rank][kind];
-        auto slot = std::lower_bound(slots.begin(), slots.end(), first);
-        for (; slot != slots.end() && *slot < end; ++slot) {
-          visit(Placed{*slot, static_cast<int>(rank), static_cast<int>(kind),
-                       static_cast<int>(slot - slots.begin())});
-        }
+// Calls visit(op) for what stands in the slots [first, end) now, by slot, then rank; visit may move
+// what it is given.
+template <class Visit>
+void for_each_in_order(const std::vector<RankSlots>& ranks, int first, int end, Visit&& visit) {
+  constexpr int8_t kNothing = kFree;
+  std::vector<int8_t> kinds(at(end - first) * ranks.size(), kNothing);  // by slot and rank
+  std::vector<std::array<int, 5>> next(ranks.size());                   // index, by kind
+  for (size_t rank = 0; rank < ranks.size(); ++rank) {
+    for (size_t kind = 0; kind < ranks[rank].size(); ++kind) {
+      const std::vector<int>& slots = ranks[rank][kind];
+      auto slot = std::lower_bound(slots.begin(), slots.end(), first);
+      next[rank][kind] = static_cast<int>(slot - slots.begin());
+      for (; slot != slots.end() && *slot < end; ++slot) {
+        kinds[at(*slot - first) * ranks.size() + rank] = static_cast<int8_t>(kind);
       }
     }
-  };
-  for_each_op([&](const Placed& op) { ++begin[at(op.slot - first) + 1]; });
-  std::partial_sum(begin.begin(), begin.end(), begin.begin());
-  std::vector<Placed> ops(begin.back());
-  for_each_op([&](const Placed& op) { ops[begin[at(op.slot - first)]++] = op; });
-  return ops;
+  }
+  auto kind = kinds.begin();
+  for (int slot = first; slot < end; ++slot) {
+    for (size_t rank = 0; rank < ranks.size(); ++rank, ++kind) {
+      if (*kind == kNothing) continue;
+      visit(Placed{slot, static_cast<int>(rank), *kind, next[rank][at(*kind)]++});
+    }
+  }
 }
 
 // The kind in every slot of a rank.
@@ -96,6 +99,7 @@ class RankGrid {
  public:
   explicit RankGrid(const RankSlots& slots)
       : weights_placed_(slots.size() > kWeight), kinds_(kinds_by_slot(slots)) {
+    held_.reserve(kinds_.size());
     for (const int kind : kinds_) held_.push_back(after(held_before(held_.size()), kind));
   }
 
@@ -205,23 +209,23 @@ void reorder(std::vector<RankSlots>& ranks, int micro_batches) {
   };
   const int filled = ranks.front()[kInput0].front();
   if (weights_placed) {
-    for (const Placed& op : in_order(ranks, 0, filled)) advance(op);
+    for_each_in_order(ranks, 0, filled, advance);
   }
   const std::optional<Placed> drains = first_last_forward(ranks, filled);
   if (!drains) return;
-  for (const Placed& op : in_order(ranks, drains->slot, end_of(ranks))) {
+  for_each_in_order(ranks, drains->slot, end_of(ranks), [&](const Placed& op) {
     if (op.slot > drains->slot || op.rank > drains->rank) advance(op);
-  }
+  });
 }
 
 // The same order with every op as early as its inputs and its rank allow.
 void squeeze(std::vector<RankSlots>& ranks) {
   std::vector<int> next_free(ranks.size(), 0);
-  for (const Placed& op : in_order(ranks, 0, end_of(ranks))) {
+  for_each_in_order(ranks, 0, end_of(ranks), [&](const Placed& op) {
     const int slot = std::max(earliest_slot(ranks, op), next_free[at(op.rank)]);
     ranks[at(op.rank)][at(op.kind)][at(op.index)] = slot;
     next_free[at(op.rank)] = slot + 1;
-  }
+  });
 }
 
 void place_all_weights(std::vector<RankSlots>& ranks) {
@@ -238,6 +242,7 @@ std::vector<Op> program_of(const RankSlots& slots, int rank, int pipeline) {
   std::array<int, 5> done{};
   std::array<int, 2> weights{};
   std::vector<Op> program;
+  program.reserve(6 * slots.front().size());
   const auto add = [&](OpKind kind, size_t chunk, int micro_batch) {
     program.push_back({kind, false, stages[chunk], micro_batch});
   };
@@ -263,6 +268,7 @@ Schedule from_first_slots(const char* name, const std::vector<FirstSlots>& first
     RankSlots& slots = ranks.emplace_back();
     for (const int slot : of_rank) {
       std::vector<int>& of_kind = slots.emplace_back();
+      of_kind.reserve(at(micro_batches));
       for (int i = 0; i < micro_batches; ++i) of_kind.push_back(slot + kPeriod * i);
     }
   }
