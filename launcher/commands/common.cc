@@ -8,9 +8,9 @@
 #include <cstring>
 #include <filesystem>
 #include <fstream>
-#include <thread>
 
 #include "planner/checker.h"
+#include "topology/base/cores.h"
 #include "topology/base/error.h"
 #include "topology/base/toml_reader.h"
 
@@ -52,7 +52,7 @@ Cluster load_cluster(const std::string& path, const std::vector<std::string>& ch
   for (NodeGroup& group : cluster.groups) {
     const bool here = group.hosts.size() == 1 && group.hosts.front() == "localhost";
     if (group.device.is_cpu() && group.cores == 0 && here) {
-      group.cores = static_cast<int>(std::thread::hardware_concurrency());
+      group.cores = usable_cores();
     }
   }
   return cluster;
