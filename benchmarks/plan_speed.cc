@@ -1,12 +1,13 @@
 // How long does the planner search, how much memory does it take, and how do both grow with the
 // cluster?
 //
-//   plan-speed
+//   plan-speed [MODEL [DEVICES]]
 //
 // Plans Llama 8B and 405B (bf16, sequences of 8192, 2048 samples a step, every choice open) for
-// clusters of 8 to 131,072 H100, and Llama 70B and two GPTs (sequences of 2048) for 1,024. Each
-// size runs in a process of its own, so that its peak memory is its own. The last column compares
-// with one simulation of the plan's step: what the search would cost if it knew the answer.
+// clusters of 8 to 131,072 H100, and Llama 70B and two GPTs (sequences of 2048) for 1,024, on one
+// thread and on one for each core. Each size runs in a process of its own, so that its peak memory
+// is its own. The last column compares one thread with one simulation of the plan's step: what the
+// search would cost if it knew the answer.
 
 #include <fmt/format.h>
 #include <sys/resource.h>
@@ -17,9 +18,11 @@
 #include <chrono>
 #include <string>
 #include <variant>
+#include <vector>
 
 #include "planner/cost/step.h"
 #include "planner/search.h"
+#include "topology/base/cores.h"
 #include "topology/cluster.h"
 
 namespace trireme::bench {
@@ -89,21 +92,36 @@ std::string outcome(const PlanResult& result, const Job& job, const Cluster& clu
       result.plan.prediction.step_seconds, seconds / (now() - begin));
 }
 
-void measure(const Job& job, int devices) {
-  const Cluster cluster = h100_cluster(devices / 8);
-  double seconds = 1e300;
+struct Searched {
+  double seconds = 1e300;  // least of three
+  double mebibytes = 0;    // most that this process held so far
   std::variant<PlanResult, NoPlan> answer;
+};
+
+Searched search(const Job& job, const Cluster& cluster, int threads) {
+  Searched searched;
+  PlanOptions options;
+  options.threads = threads;
   for (int turn = 0; turn < 3; ++turn) {
     const double begin = now();
-    answer = try_plan(job, cluster, {});
-    seconds = std::min(seconds, now() - begin);
+    searched.answer = try_plan(job, cluster, options);
+    searched.seconds = std::min(searched.seconds, now() - begin);
   }
   rusage usage{};
   getrusage(RUSAGE_SELF, &usage);
-  const auto* result = std::get_if<PlanResult>(&answer);
-  fmt::print("{:<6} {:>7} {:>7.0f} ms {:>5.0f} MiB  {}\n", job.name, devices, seconds * 1e3,
-             static_cast<double>(usage.ru_maxrss) / 1024,
-             result != nullptr ? outcome(*result, job, cluster, seconds) : "no layout fits");
+  searched.mebibytes = static_cast<double>(usage.ru_maxrss) / 1024;
+  return searched;
+}
+
+void measure(const Job& job, int devices) {
+  const Cluster cluster = h100_cluster(devices / 8);
+  const Searched alone = search(job, cluster, 1);
+  const Searched together = search(job, cluster, 0);
+  const auto* result = std::get_if<PlanResult>(&alone.answer);
+  fmt::print("{:<6} {:>7} {:>7.0f} ms {:>5.0f} MiB {:>7.0f} ms {:>5.0f} MiB  {}\n", job.name,
+             devices, alone.seconds * 1e3, alone.mebibytes, together.seconds * 1e3,
+             together.mebibytes,
+             result != nullptr ? outcome(*result, job, cluster, alone.seconds) : "no layout fits");
 }
 
 void measure_in_a_child(const Job& job, int devices) {
@@ -120,19 +138,24 @@ void measure_in_a_child(const Job& job, int devices) {
 }  // namespace
 }  // namespace trireme::bench
 
-int main() {
+int main(int argc, char** argv) {
   using namespace trireme::bench;
   setvbuf(stdout, nullptr, _IOLBF, 0);
-  fmt::print("{:<6} {:>7} {:>10} {:>9}  {:>9} {:>9}  {:<34} {:>9} {:>8}\n", "model", "devices",
-             "search", "memory", "layouts", "simulated", "plan", "step", "search");
-  const auto small = llama("8B", 32, 4096, 32, 14336);
-  const auto large = llama("405B", 126, 16384, 128, 53248);
-  for (const int devices : {8, 64, 512, 1024}) measure_in_a_child(small, devices);
-  measure_in_a_child(llama("70B", 80, 8192, 64, 28672), 1024);
-  measure_in_a_child(gpt("175B", 96, 12288, 96), 1024);
-  measure_in_a_child(gpt("530B", 105, 20480, 128), 1024);
-  for (const int devices : {512, 1024, 4096, 16384, 65536, 131072}) {
-    measure_in_a_child(large, devices);
-  }
+  const std::string model = argc > 1 ? argv[1] : "";
+  const std::string size = argc > 2 ? argv[2] : "";
+  fmt::print("{:<6} {:>7} {:>20} {:>20}  {:>9} {:>9}  {:<34} {:>9} {:>8}\n", "model", "devices",
+             "one thread", fmt::format("{} threads", std::min(8, trireme::usable_cores())),
+             "layouts", "simulated", "plan", "step", "search");
+  const auto search = [&](const trireme::Job& job, const std::vector<int>& sizes) {
+    if (!model.empty() && model != job.name) return;
+    for (const int devices : sizes) {
+      if (size.empty() || size == std::to_string(devices)) measure_in_a_child(job, devices);
+    }
+  };
+  search(llama("8B", 32, 4096, 32, 14336), {8, 64, 512, 1024});
+  search(llama("70B", 80, 8192, 64, 28672), {1024});
+  search(gpt("175B", 96, 12288, 96), {1024});
+  search(gpt("530B", 105, 20480, 128), {1024});
+  search(llama("405B", 126, 16384, 128, 53248), {512, 1024, 4096, 16384, 65536, 131072});
   return 0;
 }

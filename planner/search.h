@@ -20,6 +20,7 @@ struct PlanOptions {
   int top = 5;                   // best layouts to report, the plan's own included
   bool any_memory = false;       // take layouts that do not fit, too
   bool keep_rejections = false;  // list every layout that was turned down, with its reason
+  int threads = 0;               // that search; 0: as many as there are cores, up to 8
   // Seconds since some moment, for reporting how long the search took; the planner has no clock of
   // its own.
   std::function<double()> clock = {};
@@ -89,7 +90,7 @@ struct NoPlan {
 // On CPU nodes the options stay off unless pinned: CPU ranks run without them. A layout is taken
 // when its predicted memory fits the device. The search is exact under the cost model: every layout
 // it did not simulate has a lower bound above the result. Among equally fast ones the first in the
-// order of enumeration wins, the plainest. Deterministic; pure.
+// order of enumeration wins, the plainest. Deterministic, with any number of threads; pure.
 //
 // Throws Error(bad_input) for pins that contradict each other, the job or the schedule.
 std::variant<PlanResult, NoPlan> try_plan(const Job& job, const Cluster& cluster,

@@ -38,7 +38,7 @@ std::optional<ScheduleTrials::Choice> ScheduleTrials::fastest(const PlacedLayout
     }
     first = false;
     const double least = best ? best->seconds : most;
-    const auto seconds = model_.seconds_within(layout, stages, *schedule, least);
+    const auto seconds = model_.seconds_within(layout, stages, schedule, least);
     if (!seconds) continue;
     if (!best || *seconds * (1 + 1e-9) < least) best = {group, *seconds};
   }

@@ -12,10 +12,11 @@
 namespace trireme {
 
 // Tries the schedules that a layout may follow: one, or of interleaved's groups the shortest few.
-// Keeps references to model and options, which must outlive it. Not shared by threads.
+// Keeps references to what it is made from. Not shared by threads.
 class ScheduleTrials {
  public:
-  ScheduleTrials(StepModel& model, const PlanOptions& options) : model_(model), options_(options) {}
+  ScheduleTrials(StepModel& model, const PlanOptions& options, ScheduleCache& schedules)
+      : model_(model), options_(options), schedules_(schedules) {}
 
   // Micro-batches of a group where the schedule has groups; the first holds least.
   std::vector<std::optional<int>> groups_of(const Layout& layout) const;
@@ -36,7 +37,7 @@ class ScheduleTrials {
  private:
   StepModel& model_;
   const PlanOptions& options_;
-  ScheduleCache schedules_;
+  ScheduleCache& schedules_;
 };
 
 }  // namespace trireme

@@ -476,12 +476,13 @@ StepModel::StepTimes StepModel::step_times(const PlacedLayout& layout,
 
 std::optional<double> StepModel::seconds_within(const PlacedLayout& layout,
                                                 const std::vector<Stage>& stages,
-                                                const Schedule& schedule, double most) {
-  const double pipeline_most = most - optimizer_seconds(layout, stages);
-  const auto timing =
-      timing_within(schedule, shared_costs(layout, stages, schedule), pipeline_most);
+                                                const std::shared_ptr<const Schedule>& schedule,
+                                                double most) {
+  const Costs costs = shared_costs(layout, stages, *schedule);
+  const auto timing = timings_.within(schedule, costs, most - optimizer_seconds(layout, stages));
   if (!timing) return std::nullopt;
-  return step_times(layout, stages, *timing).total();
+  const double seconds = step_times(layout, stages, *timing).total();
+  return seconds <= most ? std::optional(seconds) : std::nullopt;
 }
 
 namespace {

@@ -2,12 +2,14 @@
 
 #include <algorithm>
 #include <map>
+#include <memory>
 #include <optional>
 #include <string>
 #include <tuple>
 #include <vector>
 
 #include "planner/cost/communication.h"
+#include "planner/cost/known_timings.h"
 #include "planner/cost/link_traffic.h"
 #include "planner/cost/memory.h"
 #include "planner/cost/node_kind.h"
@@ -85,9 +87,10 @@ class StepModel {
   double device_memory(const PlacedLayout& layout, int pipeline_rank) const;
   double average_device_memory(const PlacedLayout& layout) const;
 
-  // The predicted step time for a legal schedule, or nothing when it is surely more than `most`.
+  // The predicted step time for a legal schedule, or nothing when it is more than `most`.
   std::optional<double> seconds_within(const PlacedLayout& layout, const std::vector<Stage>& stages,
-                                       const Schedule& schedule, double most);
+                                       const std::shared_ptr<const Schedule>& schedule,
+                                       double most);
   // The prediction for a legal schedule, memory included.
   Prediction predict(const PlacedLayout& layout, const std::vector<Stage>& stages,
                      const Schedule& schedule);
@@ -200,6 +203,7 @@ class StepModel {
   static Ranks ranks_of(const PlacedLayout& layout);
   std::map<Ranks, Path> data_paths_;
   std::map<std::pair<Ranks, bool>, PipelinePaths> pipeline_paths_;  // chunks > 1
+  KnownTimings timings_;
 };
 
 }  // namespace trireme

@@ -1,0 +1,108 @@
+#include "planner/look_ahead.h"
+
+#include <algorithm>
+#include <utility>
+
+namespace trireme {
+namespace {
+
+// Tasks in line for each thread: enough for the time in which the search takes in a few looks.
+constexpr size_t kInLine = 8;
+
+}  // namespace
+
+LookAhead::LookAhead(std::vector<std::unique_ptr<Lookout>> lookouts)
+    : lookouts_(std::move(lookouts)) {
+  for (const auto& lookout : lookouts_) {
+    threads_.emplace_back([this, &lookout] { work(*lookout); });
+  }
+}
+
+LookAhead::~LookAhead() {
+  {
+    const std::lock_guard lock(mutex_);
+    over_ = true;
+  }
+  added_.notify_all();
+  for (std::thread& thread : threads_) thread.join();
+}
+
+size_t LookAhead::room() const {
+  const std::lock_guard lock(mutex_);
+  const size_t most = kInLine * lookouts_.size();
+  return most - std::min(most, tasks_.size());
+}
+
+void LookAhead::add(const Entry& entry, const Candidate& candidate, double closest) {
+  {
+    const std::lock_guard lock(mutex_);
+    tasks_.emplace(entry, std::make_shared<Task>(Task{candidate, closest}));
+  }
+  added_.notify_one();
+}
+
+std::optional<LookAhead::Entry> LookAhead::least() const {
+  const std::lock_guard lock(mutex_);
+  if (tasks_.empty()) return std::nullopt;
+  return tasks_.begin()->first;
+}
+
+Look LookAhead::take(const Entry& entry, Lookout& own) {
+  std::unique_lock lock(mutex_);
+  const std::shared_ptr<Task> task = tasks_.at(entry);
+  while (!task->done()) {
+    if (const auto next = task->begun ? next_task() : task) {
+      do_task(*next, own, lock);
+    } else {
+      done_.wait(lock);
+    }
+  }
+  tasks_.erase(entry);
+  if (task->failure) std::rethrow_exception(task->failure);
+  return *std::move(task->look);
+}
+
+void LookAhead::drop(const Entry& entry) {
+  const std::lock_guard lock(mutex_);
+  tasks_.erase(entry);
+}
+
+void LookAhead::clear() {
+  const std::lock_guard lock(mutex_);
+  tasks_.clear();
+}
+
+// The least that nobody has begun; null: there is none.
+std::shared_ptr<LookAhead::Task> LookAhead::next_task() const {
+  const auto next = std::find_if(tasks_.begin(), tasks_.end(),
+                                 [](const auto& task) { return !task.second->begun; });
+  return next == tasks_.end() ? nullptr : next->second;
+}
+
+void LookAhead::do_task(Task& task, Lookout& lookout, std::unique_lock<std::mutex>& lock) {
+  task.begun = true;
+  lock.unlock();
+  std::optional<Look> look;
+  std::exception_ptr failure;
+  try {
+    look = lookout.look(task.candidate, task.closest);
+  } catch (...) {
+    failure = std::current_exception();
+  }
+  lock.lock();
+  task.look = std::move(look);
+  task.failure = failure;
+  done_.notify_one();
+}
+
+void LookAhead::work(Lookout& lookout) {
+  std::unique_lock lock(mutex_);
+  while (true) {
+    std::shared_ptr<Task> next;
+    added_.wait(lock, [&] { return over_ || (next = next_task()); });
+    if (over_) return;
+    do_task(*next, lookout, lock);
+  }
+}
+
+}  // namespace trireme

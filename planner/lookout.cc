@@ -1,0 +1,292 @@
+#include "planner/lookout.h"
+
+#include <algorithm>
+#include <limits>
+#include <numeric>
+#include <utility>
+
+#include "planner/layout_text.h"
+#include "planner/schedules/schedules.h"
+
+namespace trireme {
+
+// What the schedules on one cut have in common.
+struct Lookout::Cut {
+  std::vector<Stage> stages;
+  CutMemory memory;
+  std::vector<std::pair<Near, CutTimes>> times;
+};
+
+Lookout::Lookout(const Job& job, const Cluster& cluster, const PlanOptions& options,
+                 const std::vector<std::vector<size_t>>& sequences, ScheduleCache& schedules,
+                 Choices::Reject reject)
+    : job_(job),
+      cluster_(cluster),
+      options_(options),
+      sequences_(sequences),
+      model_(job, cluster, options.profile.get(), options.schedule.get()),
+      trials_(model_, options, schedules),
+      choices_(job, options.schedule.get(), std::move(reject)) {}
+
+Look Lookout::look(const Candidate& candidate, double closest) {
+  switch (candidate.known) {
+    case Known::degrees:
+      return open_options(candidate);
+    case Known::options:
+      return spread(candidate);
+    case Known::spread:
+      return complete(candidate, closest);
+    case Known::cut:
+      return simulate(candidate);
+    case Known::exact:
+      return predict(candidate);
+  }
+  return {};
+}
+
+bool Lookout::on_cpu(size_t sequence) const {
+  return cluster_.groups[sequences_[sequence].front()].device.is_cpu();
+}
+
+// Gives the layout these options and the spread over its node groups that is fastest with them.
+void Lookout::take(const Options& options, PlacedLayout& layout, size_t sequence) {
+  apply(options, layout);
+  const std::vector<size_t>& groups = sequences_[sequence];
+  if (groups.size() > 1) layout.placement.runs = fastest_spread(layout, groups);
+}
+
+// As many pipeline ranks as possible where a layer takes least.
+std::vector<Run> Lookout::fastest_spread(const Layout& layout, const std::vector<size_t>& groups) {
+  std::vector<Run> runs;
+  for (const size_t group : groups) runs.push_back({group, 1});
+  std::vector<size_t> fastest_first(groups.size());
+  std::iota(fastest_first.begin(), fastest_first.end(), size_t{0});
+  std::stable_sort(fastest_first.begin(), fastest_first.end(), [&](size_t a, size_t b) {
+    return model_.layer_seconds(layout, groups[a]) < model_.layer_seconds(layout, groups[b]);
+  });
+  int left = layout.pipeline - static_cast<int>(groups.size());
+  for (const size_t i : fastest_first) {
+    const int more = std::min(left, pipeline_capacity(layout, cluster_.groups[groups[i]]) - 1);
+    runs[i].pipeline_ranks += more;
+    left -= more;
+  }
+  return runs;
+}
+
+// Recomputation only adds to the work that the bound is made of, and sharding is no part of it; but
+// figures that were measured may say anything.
+Candidate Lookout::degrees(const Layout& layout, size_t sequence, int64_t order) {
+  const std::vector<Options>& options = choices_.options(layout, on_cpu(sequence));
+  Candidate candidate{placed_on(layout, sequences_[sequence].front()), sequence, order,
+                      std::numeric_limits<double>::infinity()};
+  for (const Options& choice : options) {
+    const bool adds = choice.recompute != options.front().recompute ||
+                      choice.recompute_ranks != options.front().recompute_ranks ||
+                      choice.optimizer_sharding != options.front().optimizer_sharding;
+    if (adds && !options_.profile) continue;
+    take(choice, candidate.layout, sequence);
+    candidate.seconds = std::min(candidate.seconds, model_.quick_bound(candidate.layout));
+  }
+  return candidate;
+}
+
+std::vector<Candidate> Lookout::with_options(const Candidate& degrees) {
+  std::vector<Candidate> result;
+  Candidate candidate = degrees;
+  candidate.known = sequences_[degrees.sequence].size() > 1 ? Known::options : Known::spread;
+  for (const Options& choice : choices_.options(degrees.layout, on_cpu(degrees.sequence))) {
+    take(choice, candidate.layout, degrees.sequence);
+    candidate.seconds = model_.quick_bound(candidate.layout);
+    result.push_back(candidate);
+    candidate.order += kMostCompletions;
+  }
+  return result;
+}
+
+// Several kinds of node have as much memory as the spread makes of them, which is still open.
+Look Lookout::open_options(const Candidate& degrees) {
+  Look look;
+  for (Candidate& candidate : with_options(degrees)) {
+    const bool may_fit = candidate.known == Known::options || options_.any_memory ||
+                         lacks_on_average(candidate.layout) <= 0;
+    (may_fit ? look.found : look.set_aside).push_back(std::move(candidate));
+  }
+  return look;
+}
+
+double Lookout::lacks_on_average(const PlacedLayout& layout) {
+  return model_.average_resident(layout) - model_.average_device_memory(layout);
+}
+
+Look Lookout::spread(const Candidate& options) {
+  Look look;
+  int64_t order = options.order;
+  for (auto& runs : spreads(options.layout, cluster_, sequences_[options.sequence])) {
+    Candidate& candidate = look.found.emplace_back(options);
+    candidate.layout.placement.runs = std::move(runs);
+    candidate.order = order;
+    order += kMostCompletions >> 8;
+    candidate.known = Known::spread;
+    candidate.seconds = model_.quick_bound(candidate.layout);
+  }
+  return look;
+}
+
+Lookout::Cut Lookout::cut_of(PlacedLayout layout, std::vector<Stage> stages) {
+  Cut cut;
+  cut.stages = std::move(stages);
+  cut.memory = model_.cut_memory(layout, cut.stages);
+  CutTimes times = model_.cut_times(layout, cut.stages);
+  for (const Near near : near_choices(layout, cluster_)) {
+    if (near != layout.placement.near) {
+      layout.placement.near = near;
+      model_.move(layout, cut.stages, times);
+    }
+    cut.times.emplace_back(near, times);
+  }
+  return cut;
+}
+
+double Lookout::bound(PlacedLayout layout, const Cut& cut) const {
+  double least = std::numeric_limits<double>::infinity();
+  for (const auto& [near, times] : cut.times) {
+    layout.placement.near = near;
+    least = std::min(least, model_.cut_bound(layout, times));
+  }
+  return least;
+}
+
+Look Lookout::complete(Candidate candidate, double closest) {
+  Look look;
+  if (!options_.any_memory && lacks_on_average(candidate.layout) > closest) return look;
+  const double least = candidate.seconds;
+  candidate.known = Known::cut;
+  std::map<std::pair<bool, int>, Cut> cuts;  // the fastest, by V placement and chunks
+  std::optional<Cut> smaller;                // that gives way to what a schedule holds
+  for (const Completion& completion : choices_.completions(candidate.layout)) {
+    candidate.layout.schedule = completion.schedule;
+    candidate.layout.chunks = completion.chunks;
+    candidate.seconds = least;
+    const bool own = options_.schedule != nullptr;
+    const auto key = std::make_pair(!own && v_placed(completion.schedule), completion.chunks);
+    auto known = cuts.find(key);
+    if (known == cuts.end()) {
+      std::vector<Stage> fastest = model_.fastest_cut(candidate.layout);
+      known = cuts.emplace(key, cut_of(candidate.layout, std::move(fastest))).first;
+    }
+    const Cut* cut = &known->second;
+    const bool may_shrink = !own && completion.chunks == 1 && candidate.layout.recompute_ranks == 0;
+    if (may_shrink && lacks_at_least(candidate.layout, cut->memory) > 0) {
+      auto stages = model_.smaller_cut(candidate.layout, cut->stages, cut->memory);
+      if (stages) cut = &smaller.emplace(cut_of(candidate.layout, *std::move(stages)));
+    }
+    auto missed =
+        own ? miss(candidate, model_.memory(candidate.layout, cut->stages, *options_.schedule))
+            : miss_at_least(candidate, cut->memory, closest);
+    if (missed) {
+      look.missed.push_back(*std::move(missed));
+      continue;
+    }
+    candidate.seconds = std::max(least, bound(candidate.layout, *cut));
+    look.found.push_back(candidate);
+    ++candidate.order;
+  }
+  return look;
+}
+
+// Bytes that some device lacks for what any schedule of this name holds; 0 where none does.
+double Lookout::lacks_at_least(const Layout& layout, const CutMemory& cut) const {
+  const std::vector<int> peaks =
+      least_peak_activations(layout.schedule, layout.pipeline, layout.chunks, layout.micro_batches);
+  double missing = 0;
+  for (size_t rank = 0; rank < peaks.size(); ++rank) {
+    missing = std::max(missing, cut.least_activation[rank] * peaks[rank] - cut.room[rank]);
+  }
+  return missing;
+}
+
+// Where what any schedule of this name holds does not fit. It is looked at more closely only where
+// it may be told.
+std::optional<Look::Missed> Lookout::miss_at_least(const Candidate& candidate, const CutMemory& cut,
+                                                   double closest) const {
+  const double missing = lacks_at_least(candidate.layout, cut);
+  if (missing <= 0 || options_.any_memory) return std::nullopt;
+  if (missing < closest || options_.keep_rejections) {
+    return miss(candidate, model_.least_memory(candidate.layout, cut));
+  }
+  return Look::Missed{candidate.seconds, std::nullopt};
+}
+
+std::optional<Look::Missed> Lookout::miss(const Candidate& candidate,
+                                          const std::vector<MemoryParts>& memory) const {
+  const auto [rank, missing] = trials_.worst_miss(candidate.layout, memory);
+  if (missing <= 0 || options_.any_memory) return std::nullopt;
+  const int at = static_cast<int>(rank);
+  return Look::Missed{candidate.seconds, Miss{candidate.layout.degrees(), at, memory[rank],
+                                              model_.device_memory(candidate.layout, at)}};
+}
+
+Look Lookout::simulate(Candidate candidate) {
+  Look look;
+  const bool in_part = candidate.layout.recompute_ranks > 0 && !job_.pins.recompute_ranks;
+  if (in_part && fits_without_recomputation(candidate.layout)) return look;
+  const std::vector<Stage> stages = model_.cut(candidate.layout);
+  if (candidate.further == Candidate{}.further) {
+    look.first_simulation = true;
+    const auto least = trials_.built(candidate.layout, trials_.groups_of(candidate.layout).front());
+    auto missed = miss(candidate, model_.memory(candidate.layout, stages, *least));
+    if (missed) {
+      look.missed.push_back(*std::move(missed));
+      return look;
+    }
+  }
+  const double most = candidate.seconds * (1 + candidate.further);
+  if (find_best(candidate, stages, most)) {
+    candidate.known = Known::exact;
+  } else {
+    candidate.seconds = most;
+    candidate.further *= 2;
+  }
+  look.found.push_back(std::move(candidate));
+  return look;
+}
+
+// Among the orders of ranks, the first of those that are fastest. No answer: all surely take longer
+// than `most`.
+bool Lookout::find_best(Candidate& candidate, const std::vector<Stage>& stages, double most) {
+  bool any = false;
+  PlacedLayout layout = candidate.layout;
+  for (const Near near : near_choices(layout, cluster_)) {
+    layout.placement.near = near;
+    const auto choice = trials_.fastest(layout, stages, any ? candidate.seconds : most);
+    if (!choice || (any && choice->seconds >= candidate.seconds)) continue;
+    any = true;
+    candidate.layout.placement.near = near;
+    candidate.seconds = choice->seconds;
+    candidate.group = choice->group;
+  }
+  return any;
+}
+
+// Then there is no reason to recompute on some ranks.
+bool Lookout::fits_without_recomputation(PlacedLayout layout) {
+  layout.recompute = Recompute::none;
+  layout.recompute_ranks = 0;
+  layout.placement.near = Near::data;  // as good as any: memory is the same
+  const auto key = std::make_pair(describe(layout), layout.placement.runs);
+  const auto known = fit_.find(key);
+  if (known != fit_.end()) return known->second;
+  const auto schedule = trials_.built(layout, trials_.groups_of(layout).front());
+  const auto memory = model_.memory(layout, model_.cut(layout), *schedule);
+  return fit_.emplace(key, trials_.worst_miss(layout, memory).second <= 0).first->second;
+}
+
+Look Lookout::predict(const Candidate& exact) {
+  const std::vector<Stage> stages = model_.cut(exact.layout);
+  const auto schedule = trials_.built(exact.layout, exact.group);
+  Look look;
+  look.prediction = model_.predict(exact.layout, stages, *schedule);
+  return look;
+}
+
+}  // namespace trireme
