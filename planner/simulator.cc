@@ -124,8 +124,9 @@ class LimitedClock {
   double run(size_t rank, size_t position, double ready) {
     const double begin = std::max(clock_.rank_free(rank), ready);
     if (begin + to_do_[rank] > most_) stopped_ = true;
-    to_do_[rank] -= clock_.duration(rank, position);
-    return clock_.run(rank, position, ready);
+    const double end = clock_.run(rank, position, ready);
+    to_do_[rank] -= end - begin;
+    return end;
   }
   double deliver(size_t edge, size_t output, double end) {
     return clock_.deliver(edge, output, end);
