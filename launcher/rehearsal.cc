@@ -2,8 +2,10 @@
 
 #include <fmt/format.h>
 
+#include <algorithm>
 #include <charconv>
 #include <sstream>
+#include <vector>
 
 #include "planner/checker.h"
 #include "planner/simulator.h"
@@ -48,39 +50,64 @@ OpTimes parse_op_times(const std::string& text) {
   return times;
 }
 
-Costs costs_of(const Prediction& prediction) {
+Costs costs_of(const PipelineTimes& times) {
   Costs costs;
   costs.stages.clear();
-  costs.transfer = prediction.transfer_seconds;
-  costs.hop = prediction.hop_seconds;
-  for (const StagePrediction& stage : prediction.stages) {
+  costs.transfer = times.transfer_seconds;
+  costs.hop = times.hop_seconds;
+  for (const StagePrediction& stage : times.stages) {
     costs.stages.push_back({stage.forward_seconds, stage.input_seconds, stage.weight_seconds});
   }
   return costs;
 }
 
-// What the new op times change in a prediction. FLOP rates go with the speed.
-void predict_again(const OpTimes& times, Plan& plan) {
-  Prediction& prediction = plan.prediction;
-  prediction.stages.resize(plan.stages.size());
-  for (StagePrediction& stage : prediction.stages) {
+void set_times(const OpTimes& times, size_t stages, PipelineTimes& of_share) {
+  of_share.stages.resize(stages);
+  for (StagePrediction& stage : of_share.stages) {
     const double bytes = stage.activation_bytes;
     stage = times.stage;
     stage.activation_bytes = bytes;
   }
-  prediction.transfer_seconds = 0;
-  prediction.hop_seconds = times.hop;
-  const Simulation simulation = simulate(plan.schedule, costs_of(prediction));
-  if (!(simulation.makespan > 0)) throw bad_input("--op-times: expected ops that take time");
-  const double faster = prediction.step_seconds / simulation.makespan;
+  of_share.transfer_seconds = 0;
+  of_share.hop_seconds = times.hop;
+}
+
+// What the new op times change in a prediction. FLOP rates go with the speed. Of unequal shares the
+// slowest makes the step.
+void predict_again(const OpTimes& times, Plan& plan) {
+  Prediction& prediction = plan.prediction;
+  set_times(times, plan.stages.size(), prediction);
+  prediction.other_shares.resize(plan.other_schedules.size());
+  for (PipelineTimes& other : prediction.other_shares) {
+    set_times(times, plan.stages.size(), other);
+  }
+  const std::vector<Share>& shares = plan.layout.shares;
+  std::vector<PipelineRun> runs;
+  const auto run = [&](const Schedule& schedule) {
+    const Simulation simulation = simulate(schedule, costs_of(prediction));
+    const int replicas = shares.empty() ? plan.layout.data : shares[runs.size()].replicas;
+    runs.push_back({replicas, simulation.makespan, simulation.bubble_fraction});
+    return simulation.makespan;
+  };
+  double makespan = run(plan.schedule);
+  for (const Schedule& other : plan.other_schedules) makespan = std::max(makespan, run(other));
+  if (!(makespan > 0)) throw bad_input("--op-times: expected ops that take time");
+  const double faster = prediction.step_seconds / makespan;
   prediction.model_tflops_per_device *= faster;
   prediction.hardware_tflops_per_device *= faster;
   prediction.mfu *= faster;
-  prediction.step_seconds = simulation.makespan;
-  prediction.tokens_per_second = static_cast<double>(plan.job.training.global_batch) *
-                                 plan.job.model.sequence / simulation.makespan;
-  prediction.bubble_fraction = simulation.bubble_fraction;
-  prediction.breakdown = {{"pipeline", simulation.makespan}};
+  prediction.step_seconds = makespan;
+  prediction.tokens_per_second =
+      static_cast<double>(plan.job.training.global_batch) * plan.job.model.sequence / makespan;
+  prediction.bubble_fraction = bubble_of_all(runs);
+  prediction.breakdown = {{"pipeline", makespan}};
+}
+
+bool says_what_ops_take(const Plan& plan) {
+  const std::vector<PipelineTimes>& others = plan.prediction.other_shares;
+  return !plan.prediction.stages.empty() && others.size() == plan.other_schedules.size() &&
+         std::none_of(others.begin(), others.end(),
+                      [](const PipelineTimes& times) { return times.stages.empty(); });
 }
 
 }  // namespace
@@ -107,16 +134,16 @@ Plan rehearsed_plan(Plan plan, const RehearsalOptions& options) {
         "the plan has {} ranks; a rehearsal starts all of them on this machine and stops at {}",
         plan.layout.ranks(), kMaxRehearsedRanks));
   }
-  if (!plan.layout.shares.empty()) {
-    throw bad_input(
-        "the plan has replicas of several kinds; a rehearsal emulates replicas that are alike");
-  }
-  if (const Verdict verdict = check_schedule(plan.schedule); !verdict.legal) {
-    throw bad_input(fmt::format("the plan's schedule cannot run: {}", verdict.reason));
+  std::vector<const Schedule*> schedules{&plan.schedule};
+  for (const Schedule& other : plan.other_schedules) schedules.push_back(&other);
+  for (const Schedule* schedule : schedules) {
+    if (const Verdict verdict = check_schedule(*schedule); !verdict.legal) {
+      throw bad_input(fmt::format("the plan's schedule cannot run: {}", verdict.reason));
+    }
   }
   if (!options.op_times.empty()) {
     predict_again(parse_op_times(options.op_times), plan);
-  } else if (plan.prediction.stages.empty()) {
+  } else if (!says_what_ops_take(plan)) {
     throw bad_input("the plan does not say what its ops take: --op-times f=,i=,w= does");
   }
   plan.job.training.steps = options.steps.value_or(kRehearsedSteps);

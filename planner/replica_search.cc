@@ -359,16 +359,20 @@ void ReplicaSearch::record(MixedReplicas mixed) {
 Prediction predict(StepModel& model, ScheduleTrials& trials, const MixedReplicas& mixed) {
   Prediction whole;
   double peak = 0;  // FLOP/s of the average device
+  std::vector<PipelineRun> runs;
   for (size_t i = 0; i < mixed.sets.size(); ++i) {
     const PlacedLayout part = mixed.part(i);
     const Prediction of_set =
         model.predict(part, mixed.stages, *trials.built(part, mixed.groups[i]));
     // The rate that the step's tokens come at over the share of the peak that it is.
     peak += of_set.model_tflops_per_device / of_set.mfu * part.replicas() / part.data;
+    runs.push_back({part.replicas(), of_set.step_seconds - of_set.seconds_after_ops(),
+                    of_set.bubble_fraction});
     if (i == 0) {
       whole = of_set;
       continue;
     }
+    whole.other_shares.push_back(of_set);
     for (size_t rank = 0; rank < whole.memory_bytes_per_pipeline_rank.size(); ++rank) {
       double& most = whole.memory_bytes_per_pipeline_rank[rank];
       most = std::max(most, of_set.memory_bytes_per_pipeline_rank[rank]);
@@ -384,6 +388,7 @@ Prediction predict(StepModel& model, ScheduleTrials& trials, const MixedReplicas
     }
   }
   whole.mfu = whole.model_tflops_per_device / peak;
+  whole.bubble_fraction = bubble_of_all(runs);
   return whole;
 }
 

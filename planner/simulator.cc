@@ -423,6 +423,17 @@ double makespan_of(const Schedule& schedule, const Costs& costs) {
   return timing_of(schedule, costs).makespan;
 }
 
+double bubble_of_all(const std::vector<PipelineRun>& pipelines) {
+  double busy = 0, longest = 0;
+  int replicas = 0;
+  for (const PipelineRun& pipeline : pipelines) {
+    busy += pipeline.replicas * pipeline.makespan * (1 - pipeline.bubble_fraction);
+    longest = std::max(longest, pipeline.makespan);
+    replicas += pipeline.replicas;
+  }
+  return longest > 0 ? 1 - busy / (replicas * longest) : 0;
+}
+
 double makespan_bound(const std::vector<StagePlace>& stages, int pipeline, int micro_batches,
                       const Costs& costs) {
   // What lies before (and, backwards, after) the first stage of each rank.

@@ -127,6 +127,16 @@ Timing timing_of(const Schedule& schedule, const Costs& costs);
 std::optional<Timing> timing_within(const Schedule& schedule, const Costs& costs, double most);
 double makespan_of(const Schedule& schedule, const Costs& costs);
 
+// One of several pipelines that start together, and how many replicas of it there are.
+struct PipelineRun {
+  int replicas = 1;
+  double makespan = 0;
+  double bubble_fraction = 0;
+};
+
+// The share of the time until all are done in which their ranks idle.
+double bubble_of_all(const std::vector<PipelineRun>& pipelines);
+
 // No schedule with full backwards of these stages on these places ends earlier: some rank needs the
 // fill before its first op (the forwards of the stages before its first), all its own work, and the
 // drain after its last backward. Where pairs overlap, an op may be hidden for half of `overlap` of

@@ -6,6 +6,16 @@
 
 namespace trireme {
 
+double Prediction::seconds_after_ops() const {
+  double seconds = 0;
+  for (const auto& [cause, part] : breakdown) {
+    if (cause == "data_reduction" || cause == "tied_embeddings" || cause == "optimizer") {
+      seconds += part;
+    }
+  }
+  return seconds;
+}
+
 std::string rank_name(const Plan& plan, Rank rank) {
   TRIREME_CHECK(rank.value >= 0 && rank.value < static_cast<int>(plan.placement.size()));
   const auto& place = plan.placement[static_cast<size_t>(rank.value)];

@@ -40,7 +40,16 @@ struct StagePrediction {
   bool operator==(const StagePrediction&) const = default;
 };
 
-// What the planner expects. Times in seconds, sizes in bytes.
+// What the ops and messages of one pipeline take.
+struct PipelineTimes {
+  std::vector<StagePrediction> stages;  // by global stage; empty where nothing is known
+  // A message to another pipeline rank takes the link for the transfer, one after the other, and is
+  // there a hop later.
+  double transfer_seconds = 0;
+  double hop_seconds = 0;
+  bool operator==(const PipelineTimes&) const = default;
+};
+
 // What one axis of the layout moves in a step, of the device that sends most over it.
 struct AxisTraffic {
   std::string axis;    // tensor, data, pipeline
@@ -59,7 +68,9 @@ struct LinkTraffic {
   bool operator==(const LinkTraffic&) const = default;
 };
 
-struct Prediction {
+// What the planner expects. Times in seconds, sizes in bytes. The times of ops are those of the
+// layout's first share.
+struct Prediction : PipelineTimes {
   double step_seconds = 0;
   double tokens_per_second = 0;
   double model_tflops_per_device = 0;
@@ -72,12 +83,11 @@ struct Prediction {
   std::vector<AxisTraffic> traffic;  // of the axes longer than one rank
   std::vector<LinkTraffic> links;    // of the tiers that messages cross
   std::vector<std::pair<std::string, double>>
-      breakdown;                        // seconds of the step by cause, in printing order
-  std::vector<StagePrediction> stages;  // by global stage; empty where nothing is known
-  // A message to another pipeline rank takes the link for the transfer, one after the other, and is
-  // there a hop later.
-  double transfer_seconds = 0;
-  double hop_seconds = 0;
+      breakdown;                            // seconds of the step by cause, in printing order
+  std::vector<PipelineTimes> other_shares;  // of the second share and on; empty: nothing is known
+
+  // Of the step what follows the pipeline's last op.
+  double seconds_after_ops() const;
   bool operator==(const Prediction&) const = default;
 };
 
@@ -91,12 +101,16 @@ struct Plan {
   std::vector<Stage> stages;  // by global stage
   Schedule schedule;
   std::vector<Schedule> other_schedules = {};  // of the layout's second share and on
-  std::vector<PlacedRank> placement;      // by rank
+  std::vector<PlacedRank> placement;           // by rank
   Prediction prediction;
 
   const Schedule& schedule_of(int replica) const {
     const size_t share = layout.share_of(replica);
     return share == 0 ? schedule : other_schedules[share - 1];
+  }
+  const PipelineTimes& times_of(int replica) const {
+    const size_t share = layout.share_of(replica);
+    return share == 0 ? prediction : prediction.other_shares[share - 1];
   }
   bool operator==(const Plan&) const = default;
 };

@@ -219,27 +219,40 @@ Fault find_placement_fault(const Plan& plan) {
   return std::nullopt;
 }
 
+Fault find_prediction_fault(const Plan& plan) {
+  const Prediction& prediction = plan.prediction;
+  const auto pipeline = static_cast<size_t>(plan.layout.pipeline);
+  const size_t rows = prediction.memory_bytes_per_pipeline_rank.size();
+  if (rows != 0 && rows != pipeline) {
+    return fault("prediction", "found memory for {} pipeline ranks, expected {}", rows, pipeline);
+  }
+  const size_t peaks = prediction.peak_seconds_per_pipeline_rank.size();
+  if (peaks != 0 && peaks != pipeline) {
+    return fault("prediction", "found times of the peak of {} pipeline ranks, expected {}", peaks,
+                 pipeline);
+  }
+  const size_t others = prediction.other_shares.size();
+  if (others != 0 && others + 1 != plan.layout.shares.size()) {
+    const size_t shares = plan.layout.shares.size();
+    return fault("prediction", "found {} other_shares, expected {}", others,
+                 shares == 0 ? 0 : shares - 1);
+  }
+  const auto odd = [&](const PipelineTimes& times) {
+    return !times.stages.empty() && times.stages.size() != plan.stages.size();
+  };
+  const PipelineTimes* found = odd(prediction) ? &prediction : nullptr;
+  for (const PipelineTimes& share : prediction.other_shares) found = odd(share) ? &share : found;
+  if (found == nullptr) return std::nullopt;
+  return fault("prediction", "found figures of {} stages, expected {}", found->stages.size(),
+               plan.stages.size());
+}
+
 }  // namespace
 
 std::optional<PlanFault> find_fault(const Plan& plan) {
   for (const auto find : {find_degree_fault, find_stage_fault, find_schedule_fault,
-                          find_asynchronous_fault, find_placement_fault}) {
+                          find_asynchronous_fault, find_placement_fault, find_prediction_fault}) {
     if (auto found = find(plan)) return found;
-  }
-  const auto rows = plan.prediction.memory_bytes_per_pipeline_rank.size();
-  if (rows != 0 && rows != static_cast<size_t>(plan.layout.pipeline)) {
-    return fault("prediction", "found memory for {} pipeline ranks, expected {}", rows,
-                 plan.layout.pipeline);
-  }
-  const auto peaks = plan.prediction.peak_seconds_per_pipeline_rank.size();
-  if (peaks != 0 && peaks != static_cast<size_t>(plan.layout.pipeline)) {
-    return fault("prediction", "found times of the peak of {} pipeline ranks, expected {}", peaks,
-                 plan.layout.pipeline);
-  }
-  const auto stages = plan.prediction.stages.size();
-  if (stages != 0 && stages != plan.stages.size()) {
-    return fault("prediction", "found figures of {} stages, expected {}", stages,
-                 plan.stages.size());
   }
   return std::nullopt;
 }

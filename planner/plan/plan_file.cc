@@ -40,6 +40,19 @@ std::string layout_table(const Layout& layout) {
          ranks + share_list(layout);
 }
 
+std::string pipeline_times(const PipelineTimes& times) {
+  std::string text = "stages = [\n";
+  for (const StagePrediction& stage : times.stages) {
+    text += fmt::format(
+        "  {{forward_seconds = {}, input_seconds = {}, weight_seconds = {}, activation_bytes = "
+        "{}}},\n",
+        toml_number(stage.forward_seconds), toml_number(stage.input_seconds),
+        toml_number(stage.weight_seconds), toml_number(stage.activation_bytes));
+  }
+  return text + fmt::format("]\ntransfer_seconds = {}\nhop_seconds = {}\n",
+                            toml_number(times.transfer_seconds), toml_number(times.hop_seconds));
+}
+
 std::string prediction_table(const Prediction& prediction) {
   auto text = std::string("[prediction]\n");
   const auto line = [&text](const char* key, double value) {
@@ -73,17 +86,10 @@ std::string prediction_table(const Prediction& prediction) {
     text +=
         fmt::format("  {{cause = {}, seconds = {}}},\n", toml_string(cause), toml_number(seconds));
   }
-  text += "]\nstages = [\n";
-  for (const auto& stage : prediction.stages) {
-    text += fmt::format(
-        "  {{forward_seconds = {}, input_seconds = {}, weight_seconds = {}, activation_bytes = "
-        "{}}},\n",
-        toml_number(stage.forward_seconds), toml_number(stage.input_seconds),
-        toml_number(stage.weight_seconds), toml_number(stage.activation_bytes));
+  text += "]\n" + pipeline_times(prediction);
+  for (const PipelineTimes& share : prediction.other_shares) {
+    text += "\n[[prediction.other_shares]]\n" + pipeline_times(share);
   }
-  text += "]\n";
-  line("transfer_seconds", prediction.transfer_seconds);
-  line("hop_seconds", prediction.hop_seconds);
   return text;
 }
 
@@ -156,6 +162,19 @@ Layout read_layout(TomlTable table) {
   return layout;
 }
 
+PipelineTimes read_pipeline_times(TomlTable& table) {
+  PipelineTimes times;
+  for (auto& stage : table.tables("stages")) {
+    times.stages.push_back(
+        {read_finite(stage, "forward_seconds"), read_finite(stage, "input_seconds"),
+         read_finite(stage, "weight_seconds"), read_finite(stage, "activation_bytes")});
+    stage.finish();
+  }
+  times.transfer_seconds = read_finite(table, "transfer_seconds");
+  times.hop_seconds = read_finite(table, "hop_seconds");
+  return times;
+}
+
 Prediction read_prediction(TomlTable table) {
   Prediction prediction;
   prediction.step_seconds = read_finite(table, "step_seconds");
@@ -183,14 +202,11 @@ Prediction read_prediction(TomlTable table) {
     prediction.breakdown.emplace_back(std::move(cause), read_finite(part, "seconds"));
     part.finish();
   }
-  for (auto& stage : table.tables("stages")) {
-    prediction.stages.push_back(
-        {read_finite(stage, "forward_seconds"), read_finite(stage, "input_seconds"),
-         read_finite(stage, "weight_seconds"), read_finite(stage, "activation_bytes")});
-    stage.finish();
+  static_cast<PipelineTimes&>(prediction) = read_pipeline_times(table);
+  for (auto& share : table.tables("other_shares")) {
+    prediction.other_shares.push_back(read_pipeline_times(share));
+    share.finish();
   }
-  prediction.transfer_seconds = read_finite(table, "transfer_seconds");
-  prediction.hop_seconds = read_finite(table, "hop_seconds");
   table.finish();
   return prediction;
 }

@@ -33,16 +33,6 @@ double resident_bytes(const Plan& plan) {
   return element_bytes(plan) + optimizer / sharing;
 }
 
-// What the plan expects between the pipeline's last op and the next step.
-double seconds_after_ops(const Prediction& prediction) {
-  double seconds = 0;
-  for (const auto& [cause, part] : prediction.breakdown) {
-    if (cause == "data_reduction" || cause == "tied_embeddings" || cause == "optimizer")
-      seconds += part;
-  }
-  return seconds;
-}
-
 }  // namespace
 
 std::vector<Rank> rehearsal_peers(const Plan& plan, Rank rank) {
@@ -77,8 +67,8 @@ RehearsalTrainer::RehearsalTrainer(const Plan& plan, Rank rank, const Rehearsal&
       status_(status),
       trace_(trace_path, rank.value, rank_name(plan, rank)),
       evaluates_(step_kind(plan.schedule) == StepKind::evaluation),
-      tokens_(plan.layout.micro_batches) {
-  TRIREME_CHECK(plan.prediction.stages.size() == plan.stages.size());
+      tokens_(plan.layout.micro_batches_of(at_.data)) {
+  TRIREME_CHECK(times().stages.size() == plan.stages.size());
   size_t weights = 0;
   for (int chunk = 0; chunk < plan.layout.chunks; ++chunk) {
     const auto& places = plan.schedule.stages;
@@ -91,7 +81,7 @@ RehearsalTrainer::RehearsalTrainer(const Plan& plan, Rank rank, const Rehearsal&
   resident_ = device_.allocate(static_cast<size_t>(resident / sizeof(float)));
   Interpreter::Setup setup{&plan,
                            at_.pipeline,
-                           plan.layout.micro_batches,
+                           plan.layout.micro_batches_of(at_.data),
                            pipeline_group(plan.layout, rank),
                            {},
                            {},
@@ -116,15 +106,15 @@ void RehearsalTrainer::build_stage(int index) {
     if (rank == at_.pipeline) return nullptr;
     const double scale = rehearsal_.time_scale;
     return &links_
-                .try_emplace(rank, EmulatedLink{scale * plan_.prediction.transfer_seconds,
-                                                scale * plan_.prediction.hop_seconds})
+                .try_emplace(rank, EmulatedLink{scale * times().transfer_seconds,
+                                                scale * times().hop_seconds})
                 .first->second;
   };
   auto state = std::make_unique<StageState>();
   state->parameters =
       stage_parameters(plan_.job.model, plan_.stages[index], plan_.layout.tensor, at_.tensor);
   EmulatedStage::Setup setup;
-  setup.figures = plan_.prediction.stages[index];
+  setup.figures = times().stages[index];
   setup.time_scale = rehearsal_.time_scale;
   setup.boundary_floats = boundary_floats(plan_);
   setup.units = state->parameters.units;
@@ -135,8 +125,9 @@ void RehearsalTrainer::build_stage(int index) {
   state->passes = std::make_unique<EmulatedStage>(device_, setup);
   state->sum = std::make_unique<GradientSum>(
       device_, transport_, state->parameters,
-      GradientSum::Setup{plan_.job.training.reduction_on(true), plan_.layout.micro_batches,
-                         at_.data, data_group(plan_.layout, rank_), index, kBucketFloats});
+      GradientSum::Setup{plan_.job.training.reduction_on(true),
+                         plan_.layout.micro_batches_of(at_.data), at_.data,
+                         data_group(plan_.layout, rank_), index, kBucketFloats});
   stages_.push_back(std::move(state));
 }
 
@@ -148,7 +139,7 @@ RehearsedStep RehearsalTrainer::step(bool stop) {
   for (auto& stage : stages_) stage->sum->reset();
   trace_.begin_step(step_);
   device_.stream().start();
-  interpreter_->run(plan_.schedule.ranks[at_.pipeline], tokens_);
+  interpreter_->run(plan_.schedule_of(at_.data).ranks[at_.pipeline], tokens_);
   const EmulatedStream& stream = device_.stream();
   report.busy_seconds = stream.busy() / rehearsal_.time_scale;
   report.window_seconds = stream.elapsed() / rehearsal_.time_scale;
@@ -185,7 +176,7 @@ void RehearsalTrainer::finish_step() {
   status_.doing = static_cast<int32_t>(StatusPage::Doing::optimizer);
   const double begin = Trace::now();
   device_.stream().start();
-  device_.stream().run(rehearsal_.time_scale * seconds_after_ops(plan_.prediction));
+  device_.stream().run(rehearsal_.time_scale * plan_.prediction.seconds_after_ops());
   device_.stream().wait();
   trace_.add(Trace::Kind::optimizer, "rest of the step", begin, Trace::now());
   status_.doing = static_cast<int32_t>(StatusPage::Doing::idle);

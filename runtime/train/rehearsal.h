@@ -51,6 +51,7 @@ class RehearsalTrainer {
   RehearsedStep step(bool stop);
 
  private:
+  const PipelineTimes& times() const { return plan_.times_of(at_.data); }
   void build_stage(int index);
   void reduce_gradients();
   void agree(RehearsedStep& report, bool stop);

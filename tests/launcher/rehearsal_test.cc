@@ -71,6 +71,23 @@ TEST(RehearsedPlan, OpTimesBringTheirOwnPrediction) {
   EXPECT_NEAR(hops.prediction.step_seconds, 0.44 + 16 * 0.001, 1e-12);
 }
 
+// Two replicas, of eight and four micro-batches: (8 + 3) * 0.04 and (4 + 3) * 0.04 s, of which each
+// of their four ranks works 8 * 0.04 and 4 * 0.04.
+TEST(RehearsedPlan, OfUnequalReplicasTheSlowestMakesTheStep) {
+  Plan plan = planned();
+  plan.layout.data = 2;
+  plan.layout.shares = {{1, 8}, {1, 4}};
+  plan.job.training.global_batch = 12;
+  plan.other_schedules = {make_schedule({.name = "1f1b", .pipeline = 4, .micro_batches = 4})};
+  EXPECT_THAT(refusal(plan, {}), HasSubstr("does not say what its ops take"));
+  const Plan timed = rehearsed_plan(plan, {.op_times = "f=0.01,i=0.02,w=0.01"});
+  EXPECT_NEAR(timed.prediction.step_seconds, 11 * 0.04, 1e-12);
+  EXPECT_NEAR(timed.prediction.bubble_fraction, 1 - 12.0 / 22, 1e-12);
+  EXPECT_EQ(timed.times_of(1).stages[0], (StagePrediction{0.01, 0.02, 0.01, 0}));
+  plan.prediction.other_shares.emplace_back().stages.assign(4, {0.2, 0.2, 0.2, 7});
+  EXPECT_EQ(rehearsed_plan(plan, {}).prediction, plan.prediction);
+}
+
 TEST(RehearsedPlan, WhatMakesNoSenseIsRefused) {
   const auto op_times = [](const std::string& text) {
     return refusal(planned(), {.op_times = text});

@@ -134,6 +134,12 @@ TEST(PlanFile, PartsThatDoNotGoTogetherAreNamed) {
   EXPECT_THAT(complaint(replaced(two("2", "1"), "global_batch = 12",
                                  "global_batch = 12\nreduction = \"fast\"")),
               ::testing::HasSubstr("found 0, expected one for each share but the first"));
+  const auto other_shares = [&](const std::string& stages) {
+    return wrong("[schedule]", "[[prediction.other_shares]]\nstages = " + stages +
+                                   "\ntransfer_seconds = 0.0\nhop_seconds = 0.0\n[schedule]");
+  };
+  EXPECT_THAT(other_shares("[]"),
+              ::testing::HasSubstr("prediction: found 1 other_shares, expected 0"));
   EXPECT_EQ(wrong("data = 1", "data = 1048576"),
             "p.toml:16:1: layout: found 1 x 2 x 1048576 ranks, expected at most 1048576");
   EXPECT_EQ(wrong("chunks = 1", "chunks = 2"),

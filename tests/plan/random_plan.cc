@@ -193,6 +193,19 @@ void cut_into_stages(std::mt19937_64& random, Plan& plan) {
   plan.schedule.stages = places;
 }
 
+PipelineTimes random_times(std::mt19937_64& random, int stages) {
+  PipelineTimes times;
+  if (coin(random)) {
+    for (int s = 0; s < stages; ++s) {
+      times.stages.push_back(
+          {any_double(random), any_double(random), any_double(random), any_double(random)});
+    }
+  }
+  times.transfer_seconds = any_double(random);
+  times.hop_seconds = any_double(random);
+  return times;
+}
+
 Prediction random_prediction(std::mt19937_64& random, int pipeline, int stages) {
   Prediction prediction;
   for (auto* value : {&prediction.step_seconds, &prediction.tokens_per_second,
@@ -214,14 +227,7 @@ Prediction random_prediction(std::mt19937_64& random, int pipeline, int stages) 
       {any_text(random), any_text(random), any_double(random), any_double(random)});
   for (int n = up_to(random, 0, 4); n > 0; --n)
     prediction.breakdown.emplace_back(any_text(random), any_double(random));
-  if (coin(random)) {
-    for (int s = 0; s < stages; ++s) {
-      prediction.stages.push_back(
-          {any_double(random), any_double(random), any_double(random), any_double(random)});
-    }
-  }
-  prediction.transfer_seconds = any_double(random);
-  prediction.hop_seconds = any_double(random);
+  static_cast<PipelineTimes&>(prediction) = random_times(random, stages);
   return prediction;
 }
 
@@ -257,6 +263,11 @@ Plan random_plan(std::mt19937_64& random) {
   for (int r = 0; r < plan.layout.ranks(); ++r)
     plan.placement.push_back({fmt::format("n{}", r / 4), r % 4});
   plan.prediction = random_prediction(random, plan.layout.pipeline, plan.layout.stages());
+  if (coin(random)) {
+    for (size_t i = 1; i < shares.size(); ++i) {
+      plan.prediction.other_shares.push_back(random_times(random, plan.layout.stages()));
+    }
+  }
   return plan;
 }
 

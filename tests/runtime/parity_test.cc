@@ -147,23 +147,6 @@ TEST(Parity, FastReductionDoesNotDependOnTheSchedule) {
   }
 }
 
-Plan with_shares(const Job& job, Degrees degrees, const std::vector<Share>& shares) {
-  std::vector<Schedule> schedules;
-  degrees.data = 0;
-  for (const Share& share : shares) {
-    degrees.data += share.replicas;
-    schedules.push_back(make_schedule({.name = degrees.schedule,
-                                       .pipeline = degrees.pipeline,
-                                       .micro_batches = share.micro_batches,
-                                       .chunks = degrees.chunks}));
-  }
-  Plan plan = plan_for(job, degrees, schedules.front());
-  plan.layout.micro_batches = shares.front().micro_batches;
-  plan.layout.shares = shares;
-  plan.other_schedules.assign(schedules.begin() + 1, schedules.end());
-  return plan;
-}
-
 // Sums of unequal replicas have another order, so the last bits differ.
 void expect_near(const RunResult& run, const RunResult& reference, const std::string& what) {
   ASSERT_EQ(run.reports.size(), reference.reports.size());

@@ -146,6 +146,31 @@ TEST(Rehearsal, NoStepIsShorterThanTheSimulatedOne) {
   }
 }
 
+// The second replica takes a third of the micro-batches of the first, on devices half as fast.
+TEST(Rehearsal, UnequalReplicasKeepTheirOwnTimesAndSchedules) {
+  Job job = tiny_gpt(2);
+  job.training.reduction = Reduction::fast;
+  Plan plan = with_shares(job, {.pipeline = 2, .data = 2}, {{1, 9}, {1, 3}});
+  plan.prediction.stages.assign(2, {kMillisecond, kMillisecond, kMillisecond / 2, 0});
+  PipelineTimes& slow = plan.prediction.other_shares.emplace_back();
+  slow.stages.assign(2, {2 * kMillisecond, 2 * kMillisecond, kMillisecond, 0});
+  slow.transfer_seconds = kMillisecond;
+  Traffic traffic;
+  const auto reports = rehearse(plan, {}, traffic);
+  ASSERT_EQ(reports.size(), 4u);
+  for (int pipeline = 0; pipeline < 2; ++pipeline) {
+    const int fast = rank_at(plan.layout, {0, 0, pipeline}).value;
+    const int slower = rank_at(plan.layout, {0, 1, pipeline}).value;
+    EXPECT_NEAR(reports[fast].busy_seconds, 9 * 2.5 * kMillisecond, 1e-9);
+    EXPECT_NEAR(reports[slower].busy_seconds, 3 * 5 * kMillisecond, 1e-9);
+  }
+  // 1F1B of two ranks: (m + 1) micro-batches' work on the first, and the first's and the last's
+  // message each way.
+  EXPECT_GE(reports[0].window_seconds, 10 * 2.5 * kMillisecond - 1e-9);
+  const int first_of_slow = rank_at(plan.layout, {0, 1, 0}).value;
+  EXPECT_GE(reports[first_of_slow].window_seconds, 4 * 5 * kMillisecond + 2 * kMillisecond - 1e-9);
+}
+
 TEST(Rehearsal, CountsTheActivationsThatTheScheduleHolds) {
   for (const Degrees& degrees : layouts()) {
     const Plan plan = rehearsed(degrees);

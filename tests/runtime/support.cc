@@ -163,6 +163,23 @@ Plan plan_for(const Job& job, const Degrees& degrees, Schedule schedule) {
   return plan;
 }
 
+Plan with_shares(const Job& job, Degrees degrees, const std::vector<Share>& shares) {
+  std::vector<Schedule> schedules;
+  degrees.data = 0;
+  for (const Share& share : shares) {
+    degrees.data += share.replicas;
+    schedules.push_back(make_schedule({.name = degrees.schedule,
+                                       .pipeline = degrees.pipeline,
+                                       .micro_batches = share.micro_batches,
+                                       .chunks = degrees.chunks}));
+  }
+  Plan plan = plan_for(job, degrees, schedules.front());
+  plan.layout.micro_batches = shares.front().micro_batches;
+  plan.layout.shares = shares;
+  plan.other_schedules.assign(schedules.begin() + 1, schedules.end());
+  return plan;
+}
+
 void cut(Plan& plan, const std::vector<int>& layers) {
   plan.stages.clear();
   int next = 0;

@@ -28,6 +28,8 @@ std::string to_string(const Degrees& degrees);
 Plan plan_for(const Job& job, const Degrees& degrees);
 // The same with any schedule that has the right ranks, chunks and micro-batches.
 Plan plan_for(const Job& job, const Degrees& degrees, Schedule schedule);
+// The same with replicas that take unequally many micro-batches; `degrees.data` is not looked at.
+Plan with_shares(const Job& job, Degrees degrees, const std::vector<Share>& shares);
 // Cuts the layers again: so many for each stage.
 void cut(Plan& plan, const std::vector<int>& layers);
 
