@@ -43,7 +43,7 @@ void add_profile_option(CLI::App& command, PlanningInput& input) {
 
 Job load_job(const std::string& path, const std::vector<std::string>& pins) {
   Job job = read_job(path);
-  for (const std::string& pin : pins) set_pin(job.pins, pin);
+  set_pins(job.pins, pins);
   return job;
 }
 
@@ -89,7 +89,7 @@ PlanOptions planning_options(const PlanningInput& input, const Job& job, int top
   }
   if (!input.schedule_file.empty()) {
     Pins asked;
-    for (const std::string& pin : input.pins) set_pin(asked, pin);
+    set_pins(asked, input.pins);
     if (asked.schedule) {
       throw Error(ErrorKind::bad_input,
                   fmt::format("--pin schedule={} and --schedule-file {}: expected one of them",

@@ -63,12 +63,10 @@ void print(const PlanCommand& command, const Json& json, const std::string& text
 // The job's pins with those of one --explain on top: "tensor=4,pipeline=2".
 Pins pins_to_explain(const Job& job, const std::string& asked) {
   Pins pins = job.pins;
-  for (const std::string& pin : CLI::detail::split(asked, ',')) {
-    try {
-      set_pin(pins, pin);
-    } catch (const Error& error) {
-      throw Error(error.kind(), fmt::format("--explain {}: {}", asked, error.what()));
-    }
+  try {
+    set_pins(pins, CLI::detail::split(asked, ','));
+  } catch (const Error& error) {
+    throw Error(error.kind(), fmt::format("--explain {}: {}", asked, error.what()));
   }
   return pins;
 }

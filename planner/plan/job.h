@@ -146,6 +146,8 @@ const std::vector<std::string>& schedule_names();
 // One "key=value" of --pin into `pins`; "key=auto" unpins. Throws Error(bad_input) for unknown keys
 // and impossible values.
 void set_pin(Pins& pins, std::string_view key_and_value);
+// Several; the same key with two values is a contradiction, which throws as well.
+void set_pins(Pins& pins, const std::vector<std::string>& keys_and_values);
 
 // Dimensions from a Hugging Face config.json (GPT-2 and Llama). `sequence` is 0 when the caller has
 // not said it: then the model's own maximum is taken. Throws Error(bad_input) naming the key for

@@ -1,6 +1,7 @@
-#include <charconv>
-
 #include <fmt/format.h>
+
+#include <charconv>
+#include <map>
 
 #include "planner/plan/job.h"
 #include "planner/plan/limits.h"
@@ -104,6 +105,18 @@ void set_pin(Pins& pins, std::string_view key_and_value) {
       fmt::format("--pin: found an unknown key \"{}\"; {}", key,
                   nearest ? fmt::format("did you mean \"{}\"?", *nearest)
                           : fmt::format("known keys are {}", fmt::join(pin_names(), ", "))));
+}
+
+void set_pins(Pins& pins, const std::vector<std::string>& keys_and_values) {
+  std::map<std::string, std::string> before;  // by key
+  for (const std::string& pin : keys_and_values) {
+    set_pin(pins, pin);
+    const auto [first, is_new] = before.emplace(pin.substr(0, pin.find('=')), pin);
+    if (!is_new && first->second != pin) {
+      throw Error(ErrorKind::bad_input,
+                  fmt::format("--pin {} contradicts --pin {}", pin, first->second));
+    }
+  }
 }
 
 }  // namespace trireme

@@ -176,6 +176,20 @@ TEST(Pins, EachKeyIsSetAndUnset) {
   EXPECT_EQ(pins, Pins{});
 }
 
+TEST(Pins, TwoValuesOfOneKeyAreAContradiction) {
+  Pins pins;
+  set_pins(pins, {"tensor=8", "pipeline=4", "tensor=8"});
+  EXPECT_EQ(pins.tensor, 8);
+  EXPECT_EQ(pins.pipeline, 4);
+  try {
+    set_pins(pins, {"tensor=8", "pipeline=4", "tensor=4"});
+    ADD_FAILURE() << "no complaint";
+  } catch (const Error& error) {
+    EXPECT_EQ(error.kind(), ErrorKind::bad_input);
+    EXPECT_STREQ(error.what(), "--pin tensor=4 contradicts --pin tensor=8");
+  }
+}
+
 TEST(Pins, ComplaintsAreWhole) {
   const auto complaint = [](const char* text) -> std::string {
     Pins pins;
