@@ -5,9 +5,9 @@
 //
 // Plans Llama 8B and 405B (bf16, sequences of 8192, 2048 samples a step, every choice open) for
 // clusters of 8 to 131,072 H100, and Llama 70B and two GPTs (sequences of 2048) for 1,024, on one
-// thread and on one for each core. Each size runs in a process of its own, so that its peak memory
-// is its own. The last column compares one thread with one simulation of the plan's step: what the
-// search would cost if it knew the answer.
+// thread and on as many as the planner takes. Each size runs in a process of its own, so that its
+// peak memory is its own. The last column compares one thread with one simulation of the plan's
+// step: what the search would cost if it knew the answer.
 
 #include <fmt/format.h>
 #include <sys/resource.h>
@@ -22,7 +22,6 @@
 
 #include "planner/cost/step.h"
 #include "planner/search.h"
-#include "topology/base/cores.h"
 #include "topology/cluster.h"
 
 namespace trireme::bench {
@@ -144,8 +143,8 @@ int main(int argc, char** argv) {
   const std::string model = argc > 1 ? argv[1] : "";
   const std::string size = argc > 2 ? argv[2] : "";
   fmt::print("{:<6} {:>7} {:>20} {:>20}  {:>9} {:>9}  {:<34} {:>9} {:>8}\n", "model", "devices",
-             "one thread", fmt::format("{} threads", std::min(8, trireme::usable_cores())),
-             "layouts", "simulated", "plan", "step", "search");
+             "one thread", fmt::format("{} threads", trireme::search_threads({})), "layouts",
+             "simulated", "plan", "step", "search");
   const auto search = [&](const trireme::Job& job, const std::vector<int>& sizes) {
     if (!model.empty() && model != job.name) return;
     for (const int devices : sizes) {

@@ -82,14 +82,28 @@ void check_runnable(const Plan& plan) {
   }
   if (const auto fault = find_fault(plan))
     throw Error(ErrorKind::bad_input, fmt::format("the plan: {}", fault->found_and_expected));
-  // A plan may be written by hand, and its schedule come from anywhere.
-  std::vector<const Schedule*> schedules{&plan.schedule};
-  for (const Schedule& other : plan.other_schedules) schedules.push_back(&other);
-  for (const Schedule* schedule : schedules) {
-    if (const Verdict verdict = check_schedule(*schedule); !verdict.legal) {
+  check_schedules(plan);
+}
+
+void check_schedules(const Plan& plan) {
+  const auto check = [](const Schedule& schedule) {
+    if (const Verdict verdict = check_schedule(schedule); !verdict.legal) {
       throw Error(ErrorKind::bad_input,
                   fmt::format("the plan's schedule cannot run: {}{}{}", verdict.reason,
                               verdict.grid.empty() ? "" : "\n", verdict.grid));
+    }
+  };
+  // Legal schedules go back on all ranks or on none.
+  const auto trains = [](const Schedule& schedule) {
+    return schedule.ranks.front().back().kind != OpKind::forward;
+  };
+  check(plan.schedule);
+  for (const Schedule& other : plan.other_schedules) {
+    check(other);
+    if (trains(other) != trains(plan.schedule)) {
+      throw Error(
+          ErrorKind::bad_input,
+          "the plan's schedules cannot run together: some shares have backwards, some none");
     }
   }
 }

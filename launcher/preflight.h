@@ -21,6 +21,9 @@ void check_target(const RunTarget& target);
 // What is trained; a rehearsal has its own check (launcher/rehearsal.h).
 void check_runnable(const Job& job);
 void check_runnable(const Plan& plan);
+// What a run and a rehearsal have in common: a plan may be written by hand, and its schedules come
+// from anywhere. Throws Error(bad_input) for one that cannot run.
+void check_schedules(const Plan& plan);
 
 // One rank per device, all on this machine.
 inline constexpr int kMaxLocalRanks = 64;

@@ -7,7 +7,7 @@
 #include <sstream>
 #include <vector>
 
-#include "planner/checker.h"
+#include "launcher/preflight.h"
 #include "planner/simulator.h"
 #include "topology/base/error.h"
 
@@ -134,13 +134,7 @@ Plan rehearsed_plan(Plan plan, const RehearsalOptions& options) {
         "the plan has {} ranks; a rehearsal starts all of them on this machine and stops at {}",
         plan.layout.ranks(), kMaxRehearsedRanks));
   }
-  std::vector<const Schedule*> schedules{&plan.schedule};
-  for (const Schedule& other : plan.other_schedules) schedules.push_back(&other);
-  for (const Schedule* schedule : schedules) {
-    if (const Verdict verdict = check_schedule(*schedule); !verdict.legal) {
-      throw bad_input(fmt::format("the plan's schedule cannot run: {}", verdict.reason));
-    }
-  }
+  check_schedules(plan);
   if (!options.op_times.empty()) {
     predict_again(parse_op_times(options.op_times), plan);
   } else if (!says_what_ops_take(plan)) {

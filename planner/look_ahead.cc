@@ -1,6 +1,7 @@
 #include "planner/look_ahead.h"
 
 #include <algorithm>
+#include <system_error>
 #include <utility>
 
 namespace trireme {
@@ -13,23 +14,32 @@ constexpr size_t kInLine = 8;
 
 LookAhead::LookAhead(std::vector<std::unique_ptr<Lookout>> lookouts)
     : lookouts_(std::move(lookouts)) {
-  for (const auto& lookout : lookouts_) {
-    threads_.emplace_back([this, &lookout] { work(*lookout); });
+  try {
+    for (const auto& lookout : lookouts_) {
+      threads_.emplace_back([this, &lookout] { work(*lookout); });
+    }
+  } catch (const std::system_error&) {
+    // No more threads are to be had: it goes on with those there are.
   }
 }
 
 LookAhead::~LookAhead() {
+  end();
+}
+
+void LookAhead::end() {
   {
     const std::lock_guard lock(mutex_);
     over_ = true;
   }
   added_.notify_all();
   for (std::thread& thread : threads_) thread.join();
+  threads_.clear();
 }
 
 size_t LookAhead::room() const {
   const std::lock_guard lock(mutex_);
-  const size_t most = kInLine * lookouts_.size();
+  const size_t most = kInLine * threads_.size();
   return most - std::min(most, tasks_.size());
 }
 

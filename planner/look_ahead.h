@@ -4,7 +4,6 @@
 #include <cstddef>
 #include <cstdint>
 #include <exception>
-#include <functional>
 #include <map>
 #include <memory>
 #include <mutex>
@@ -17,15 +16,15 @@
 
 namespace trireme {
 
-// Candidates that a search will soon come to, and threads that look at them meanwhile. A look
-// follows from its candidate alone, so the search goes the same way with any number of threads; the
-// bounds of what it looks at grow, so it will come to nearly all that stand next in line. Used by
-// one thread, the search's.
+// Candidates that a search will soon come to, and threads that look at them meanwhile. What a look
+// finds does not depend on when it is taken, so the search goes the same way with any number of
+// threads; the bounds of what it looks at grow, so it will come to nearly all that stand next in
+// line. Used by one thread, the search's.
 class LookAhead {
  public:
   using Entry = std::tuple<double, int64_t, size_t>;  // seconds, order, number
 
-  // A thread for each lookout, which must outlive this.
+  // A thread for each lookout, as far as threads are to be had.
   explicit LookAhead(std::vector<std::unique_ptr<Lookout>> lookouts);
   ~LookAhead();
   LookAhead(const LookAhead&) = delete;
@@ -42,6 +41,8 @@ class LookAhead {
   void drop(const Entry& entry);
   // Takes all candidates out.
   void clear();
+  // Waits until the threads are through with what they have begun; then they are gone.
+  void end();
 
  private:
   struct Task {

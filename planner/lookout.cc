@@ -206,15 +206,18 @@ double Lookout::lacks_at_least(const Layout& layout, const CutMemory& cut) const
 }
 
 // Where what any schedule of this name holds does not fit. It is looked at more closely only where
-// it may be told.
+// it may be told, or where it fits but for what rounding makes of the sum.
 std::optional<Look::Missed> Lookout::miss_at_least(const Candidate& candidate, const CutMemory& cut,
                                                    double closest) const {
+  constexpr double kByte = 1;
   const double missing = lacks_at_least(candidate.layout, cut);
   if (missing <= 0 || options_.any_memory) return std::nullopt;
-  if (missing < closest || options_.keep_rejections) {
-    return miss(candidate, model_.least_memory(candidate.layout, cut));
+  if (missing >= std::max(closest, kByte) && !options_.keep_rejections) {
+    return Look::Missed{candidate.seconds, missing, std::nullopt};
   }
-  return Look::Missed{candidate.seconds, std::nullopt};
+  auto missed = miss(candidate, model_.least_memory(candidate.layout, cut));
+  if (missed && missing >= kByte) missed->at_least = missing;
+  return missed;
 }
 
 std::optional<Look::Missed> Lookout::miss(const Candidate& candidate,
@@ -222,8 +225,9 @@ std::optional<Look::Missed> Lookout::miss(const Candidate& candidate,
   const auto [rank, missing] = trials_.worst_miss(candidate.layout, memory);
   if (missing <= 0 || options_.any_memory) return std::nullopt;
   const int at = static_cast<int>(rank);
-  return Look::Missed{candidate.seconds, Miss{candidate.layout.degrees(), at, memory[rank],
-                                              model_.device_memory(candidate.layout, at)}};
+  return Look::Missed{candidate.seconds, 0,
+                      Miss{candidate.layout.degrees(), at, memory[rank],
+                           model_.device_memory(candidate.layout, at)}};
 }
 
 Look Lookout::simulate(Candidate candidate) {

@@ -44,6 +44,7 @@ constexpr int64_t kMostOptions = 128;
 struct Look {
   struct Missed {
     double seconds = 0;        // a lower bound of the layout that does not fit
+    double at_least = 0;       // bytes that it lacks for any schedule; 0: the miss alone tells
     std::optional<Miss> miss;  // where it may be the closest so far
   };
 
@@ -55,8 +56,9 @@ struct Look {
 };
 
 // Takes closer looks at candidates: what it finds follows from the candidate alone, whoever looks
-// and in whatever order. Keeps references to what it is made from; remembers what it computed, so
-// one instance serves one thread.
+// and in whatever order, but for misses that are not the closest, of which it tells less. Keeps
+// references to what it is made from; remembers what it computed, so one instance serves one
+// thread.
 class Lookout {
  public:
   // Rejected is what cannot be, whatever the costs.
@@ -64,7 +66,8 @@ class Lookout {
           const std::vector<std::vector<size_t>>& sequences, ScheduleCache& schedules,
           Choices::Reject reject);
 
-  // Of layouts that miss more bytes than `closest` less is told.
+  // What misses no fewer bytes than `closest` is not told in full. The closest miss only comes
+  // closer, so an older one makes for more than is needed.
   Look look(const Candidate& candidate, double closest);
 
   // All options of these degrees, whether they may fit or not.

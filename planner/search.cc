@@ -44,11 +44,6 @@ std::string reason_of(const Miss& miss) {
       miss.device_bytes / 1e9);
 }
 
-int threads(const PlanOptions& options) {
-  constexpr int kMostUseful = 8;
-  return options.threads > 0 ? options.threads : std::min(usable_cores(), kMostUseful);
-}
-
 // Best-first search: the candidate of least bound is looked at more closely until the least is an
 // exact prediction, which then nothing can beat (A* with lazily refined bounds). Degrees come
 // first; schedules and chunks are tried only for those whose bound is low enough.
@@ -79,6 +74,7 @@ class Search {
       return nothing_fits();
     }
     fill_result();
+    ahead_.end();
     if (options_.clock) result_.seconds = options_.clock() - begin;
     return std::move(result_);
   }
@@ -86,11 +82,11 @@ class Search {
  private:
   using Entry = LookAhead::Entry;  // the number is the position in candidates_
 
-  // What is rejected, the search's own finds first.
+  // Rejections are the affair of the search's own, which has asked for the completions of all
+  // degrees before another does.
   std::vector<std::unique_ptr<Lookout>> more_lookouts() {
     std::vector<std::unique_ptr<Lookout>> lookouts;
-    if (options_.keep_rejections) return lookouts;  // they are listed as they are found
-    for (int i = 1; i < threads(options_); ++i) {
+    for (int i = 1; i < search_threads(options_); ++i) {
       lookouts.push_back(std::make_unique<Lookout>(job_, cluster_, options_, sequences_, schedules_,
                                                    [](const std::string&, const std::string&) {}));
     }
@@ -239,7 +235,9 @@ class Search {
 
   void note(Look::Missed missed) {
     fastest_miss_ = std::min(fastest_miss_, missed.seconds);
-    if (!missed.miss) return;
+    // A look that was taken earlier told more than one that is taken now.
+    const bool told = missed.at_least < closest() || options_.keep_rejections;
+    if (!missed.miss || !told) return;
     if (options_.keep_rejections) {
       result_.rejections.push_back({describe(missed.miss->layout), reason_of(*missed.miss)});
     }
@@ -390,6 +388,12 @@ class Search {
 };
 
 }  // namespace
+
+int search_threads(const PlanOptions& options) {
+  constexpr int kMostUseful = 8;
+  if (options.keep_rejections) return 1;
+  return options.threads > 0 ? options.threads : std::min(usable_cores(), kMostUseful);
+}
 
 std::variant<PlanResult, NoPlan> try_plan(const Job& job, const Cluster& cluster,
                                           const PlanOptions& options) {

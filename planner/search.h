@@ -95,6 +95,8 @@ struct NoPlan {
 // Throws Error(bad_input) for pins that contradict each other, the job or the schedule.
 std::variant<PlanResult, NoPlan> try_plan(const Job& job, const Cluster& cluster,
                                           const PlanOptions& options);
+// How many threads it takes. Rejections are listed as they are found, by one.
+int search_threads(const PlanOptions& options);
 // The same for callers that need a plan: Error(no_layout) with NoPlan's reason.
 PlanResult find_plan(const Job& job, const Cluster& cluster, const PlanOptions& options);
 

@@ -11,6 +11,10 @@ constexpr size_t kMost = 16;
 // answer is the same whether the timing was known or not.
 constexpr double kRounding = 1 + 1e-10;
 
+bool is_of(const std::weak_ptr<const Schedule>& known, const std::shared_ptr<const Schedule>& one) {
+  return !known.owner_before(one) && !one.owner_before(known);
+}
+
 // Functions cannot be compared.
 bool comparable(const Costs& costs) {
   return !costs.link && !costs.op_time;
@@ -27,7 +31,7 @@ std::optional<Timing> KnownTimings::within(const std::shared_ptr<const Schedule>
                                            const Costs& costs, double most) {
   if (!comparable(costs)) return timing_within(*schedule, costs, most);
   auto known = std::find_if(known_.begin(), known_.end(), [&](const Known& entry) {
-    return entry.schedule == schedule && same_times(entry.costs, costs);
+    return is_of(entry.schedule, schedule) && same_times(entry.costs, costs);
   });
   if (known == known_.end()) {
     if (known_.size() == kMost) known_.pop_back();

@@ -18,7 +18,7 @@ class KnownTimings {
 
  private:
   struct Known {
-    std::shared_ptr<const Schedule> schedule;
+    std::weak_ptr<const Schedule> schedule;  // others decide how long it is kept
     Costs costs;
     double most = 0;
     std::optional<Timing> timing;  // none: it takes longer than `most`

@@ -86,6 +86,9 @@ TEST(RehearsedPlan, OfUnequalReplicasTheSlowestMakesTheStep) {
   EXPECT_EQ(timed.times_of(1).stages[0], (StagePrediction{0.01, 0.02, 0.01, 0}));
   plan.prediction.other_shares.emplace_back().stages.assign(4, {0.2, 0.2, 0.2, 7});
   EXPECT_EQ(rehearsed_plan(plan, {}).prediction, plan.prediction);
+  plan.other_schedules = {
+      make_schedule({.name = "forward-only", .pipeline = 4, .micro_batches = 4})};
+  EXPECT_THAT(refusal(plan, {}), HasSubstr("some shares have backwards, some none"));
 }
 
 TEST(RehearsedPlan, WhatMakesNoSenseIsRefused) {

@@ -3,8 +3,10 @@
 
 #include <bit>
 #include <cmath>
+#include <random>
 
 #include "planner/plan/plan.h"
+#include "planner/plan/plan_check.h"
 #include "tests/plan/random_plan.h"
 #include "topology/base/error.h"
 #include "topology/base/toml_reader.h"
@@ -34,6 +36,32 @@ std::string complaint(const std::string& text) {
     return e.what();
   }
   return "no complaint";
+}
+
+// A plan with shares; what is wrong with it once `spoil` has been at it.
+template <class Spoil>
+std::string fault_of_shares(Spoil spoil) {
+  std::mt19937_64 random(3);
+  Plan plan = random_plan(random);
+  while (plan.layout.shares.empty()) plan = random_plan(random);
+  EXPECT_FALSE(find_fault(plan));
+  spoil(plan);
+  const auto fault = find_fault(plan);
+  return fault ? fault->found_and_expected : "nothing";
+}
+
+TEST(PlanFile, SharesThatDoNotFitEachOtherAreRefused) {
+  const auto with_times = [](size_t shares, size_t more_stages) {
+    return [=](Plan& plan) {
+      plan.prediction.other_shares.resize(shares);
+      plan.prediction.other_shares.back().stages.resize(plan.stages.size() + more_stages);
+    };
+  };
+  EXPECT_EQ(fault_of_shares(with_times(1, 0)), "nothing");
+  EXPECT_THAT(fault_of_shares(with_times(1, 1)), ::testing::HasSubstr("found figures of"));
+  EXPECT_EQ(fault_of_shares(with_times(2, 0)), "found 2 other_shares, expected 1");
+  EXPECT_THAT(fault_of_shares([](Plan& plan) { plan.job.training.reduction = std::nullopt; }),
+              ::testing::HasSubstr("without reduction = \"fast\""));
 }
 
 TEST(PlanFile, RandomPlansReadBackEqual) {
@@ -130,7 +158,8 @@ TEST(PlanFile, PartsThatDoNotGoTogetherAreNamed) {
   };
   EXPECT_EQ(complaint(two("2", "3")),
             "p.toml:16:1: layout: found 20 samples in all shares, expected 12");
-  EXPECT_THAT(complaint(two("2", "1")), ::testing::HasSubstr("reduction = \"ordered\""));
+  EXPECT_THAT(complaint(two("2", "1")),
+              ::testing::HasSubstr("found shares without reduction = \"fast\""));
   EXPECT_THAT(complaint(replaced(two("2", "1"), "global_batch = 12",
                                  "global_batch = 12\nreduction = \"fast\"")),
               ::testing::HasSubstr("found 0, expected one for each share but the first"));

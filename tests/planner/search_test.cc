@@ -454,6 +454,33 @@ TEST(Search, ANarrowSpineKeepsPipelinesBelowTheirLeaves) {
   }
 }
 
+// All ranks idle until the longest pipeline is done.
+TEST(Search, UnequalReplicasArePredictedShareByShare) {
+  Job job = gpt2_job(gpt2_model(8, 2048, 16, 1000, 1024), 96);
+  job.pins = pins({"tensor=1", "pipeline=2", "data=8", "micro_batch=1", "schedule=1f1b"});
+  const Plan plan = find_plan(job, two_kinds(3), {}).plan;
+  const std::vector<Share>& shares = plan.layout.shares;
+  ASSERT_EQ(shares.size(), 2u);
+  ASSERT_EQ(plan.prediction.other_shares.size(), 1u);
+  std::vector<double> makespans;
+  double busy = 0;
+  for (const int replica : {0, shares[0].replicas}) {
+    const PipelineTimes& times = plan.times_of(replica);
+    Costs costs{.stages = {}, .hop = times.hop_seconds, .transfer = times.transfer_seconds};
+    for (const StagePrediction& stage : times.stages) {
+      costs.stages.push_back({stage.forward_seconds, stage.input_seconds, stage.weight_seconds});
+      busy += plan.layout.micro_batches_of(replica) *
+              (stage.forward_seconds + stage.input_seconds + stage.weight_seconds) / 4;
+    }
+    makespans.push_back(makespan_of(plan.schedule_of(replica), costs));
+  }
+  EXPECT_NEAR(makespans[0] + plan.prediction.seconds_after_ops(), plan.prediction.step_seconds,
+              1e-12);
+  EXPECT_LT(makespans[1], plan.prediction.step_seconds);
+  const double longest = std::max(makespans[0], makespans[1]);
+  EXPECT_NEAR(plan.prediction.bubble_fraction, 1 - busy / longest, 1e-9);
+}
+
 TEST(Search, AnAsynchronousScheduleKeepsReplicasAlike) {
   Job job = gpt2_job(gpt2_model(8, 2048, 16, 1000, 1024), 96);
   job.model.tied_embeddings = false;
