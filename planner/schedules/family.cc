@@ -220,6 +220,12 @@ FamilyMember v_half() {
       .placed_anew = true};
 }
 
+// One begins every six slots and is back 4p - 1 slots later, or two more (v_min_schedule).
+int in_flight_of_v_min(const Shape& s) {
+  const int back = 4 * s.pipeline - 1 + (s.pipeline % 3 == 0 ? 2 : 0);
+  return std::min(s.micro_batches, back / 6 + 1);
+}
+
 FamilyMember v_min() {
   return {.name = "v-min",
           .build = [](const Shape& s) { return v_min_schedule(s.pipeline, s.micro_batches); },
@@ -227,6 +233,7 @@ FamilyMember v_min() {
           // Some ranks hold one less than the most.
           .least_peak = [](const Shape& s,
                            int) { return least_of_v(s, 2 * ((s.pipeline + 4) / 3) - 1); },
+          .most_in_flight = in_flight_of_v_min,
           .chunks = Chunks::v,
           .placed_anew = true};
 }

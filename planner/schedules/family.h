@@ -28,6 +28,9 @@ struct FamilyMember {
   double (*bound)(const Shape&, const Costs&) = nullptr;
   // What a rank holds at its peak, at least.
   int (*least_peak)(const Shape&, int rank) = nullptr;
+  // Micro-batches that have begun on the first stage and are not back there, as it is built, at
+  // most; where that may bound its time.
+  int (*most_in_flight)(const Shape&) = nullptr;
   Chunks chunks = Chunks::one;
   bool groups = false;
   // Forwards of warm-up for each rank that lies behind; 0: there is none to deepen.

@@ -190,9 +190,32 @@ std::optional<std::string> why_not(const ScheduleRequest& request) {
   return refuse_shape(built_member(request.name), request);
 }
 
+namespace {
+
+// With so many micro-batches in flight at most, the last of each so many cannot begin before the
+// last one before them is back.
+double round_trips(const std::vector<StagePlace>& places, int micro_batches, int in_flight,
+                   const Costs& costs) {
+  double trip = 0;
+  for (size_t s = 0; s < places.size(); ++s) {
+    const StageCost& cost = costs.of_stage(static_cast<int>(s));
+    trip += cost.forward + cost.input;
+    const bool crosses = s > 0 && places[s - 1].rank != places[s].rank;
+    if (crosses) trip += 2 * (costs.transfer + costs.hop);
+  }
+  return trip * ((micro_batches - 1) / in_flight + 1);
+}
+
+}  // namespace
+
 double schedule_bound(const std::string& name, int pipeline, int chunks, int micro_batches,
                       const Costs& costs) {
-  return built_member(name).bound({pipeline, micro_batches, chunks}, costs);
+  const FamilyMember& member = built_member(name);
+  const Shape shape{pipeline, micro_batches, chunks};
+  const double bound = member.bound(shape, costs);
+  if (member.most_in_flight == nullptr) return bound;
+  const std::vector<StagePlace> places = member.places(pipeline, chunks);
+  return std::max(bound, round_trips(places, micro_batches, member.most_in_flight(shape), costs));
 }
 
 std::vector<int> least_peak_activations(const std::string& name, int pipeline, int chunks,

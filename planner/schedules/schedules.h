@@ -55,7 +55,8 @@ std::optional<std::string> why_not(const ScheduleRequest& request);
 
 // For searches over many layouts, without building a schedule. Names are built ones.
 //
-// No schedule of this name ends earlier, whatever its group and warm-up.
+// No schedule of this name ends earlier, whatever its group and warm-up, unless it is placed anew
+// (ScheduleRequest::latency_aware).
 double schedule_bound(const std::string& name, int pipeline, int chunks, int micro_batches,
                       const Costs& costs);
 // By pipeline rank: the chunk activations that it holds at its peak, at least.
