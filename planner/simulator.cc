@@ -281,24 +281,77 @@ MemoryChange change_of(OpKind kind, const StageMemory& memory) {
   return {};
 }
 
-// Calls visit(position, width, change) for every op or pair of a rank; a pair's two ops hold theirs
-// at once.
+// Of the op or pair at this position; a pair's two ops hold theirs at once.
+MemoryChange change_at(const std::vector<Op>& program, size_t position,
+                       const std::vector<StageMemory>& memory) {
+  constexpr StageMemory kUnit;
+  MemoryChange sum;
+  for (size_t k = position; k < position + width(program, position); ++k) {
+    const auto stage = static_cast<size_t>(program[k].stage);
+    const StageMemory& held = memory.empty() ? kUnit : memory[memory.size() == 1 ? 0 : stage];
+    const MemoryChange change = change_of(program[k].kind, held);
+    sum.taken += change.taken;
+    sum.freed += change.freed;
+  }
+  return sum;
+}
+
+// Calls visit(position, change) for every op or pair of a rank.
 template <class Visit>
 void for_each_change(const std::vector<Op>& program, const std::vector<StageMemory>& memory,
                      Visit visit) {
-  constexpr StageMemory kUnit;
   for (size_t i = 0; i < program.size(); i += width(program, i)) {
-    MemoryChange sum;
-    for (size_t k = i; k < i + width(program, i); ++k) {
-      const auto stage = static_cast<size_t>(program[k].stage);
-      const StageMemory& held = memory.empty() ? kUnit : memory[memory.size() == 1 ? 0 : stage];
-      const MemoryChange change = change_of(program[k].kind, held);
-      sum.taken += change.taken;
-      sum.freed += change.freed;
-    }
-    visit(i, sum);
+    visit(i, change_at(program, i, memory));
   }
 }
+
+// A clock that follows what every rank holds and how long it works.
+class OutliningClock {
+ public:
+  OutliningClock(const Schedule& schedule, const Costs& costs)
+      : schedule_(schedule),
+        costs_(costs),
+        clock_(schedule, costs),
+        ranks_(schedule.ranks.size()) {}
+
+  double run(size_t rank, size_t position, double ready) {
+    const double start = std::max(clock_.rank_free(rank), ready);
+    const double end = clock_.run(rank, position, ready);
+    const MemoryChange change = change_at(schedule_.ranks[rank], position, costs_.memory);
+    Held& held = ranks_[rank];
+    held.units += change.taken;
+    if (held.units > held.most) {
+      held.most = held.units;
+      held.since = start;
+    }
+    held.units -= change.freed;
+    busy_ += end - start;
+    return end;
+  }
+
+  double deliver(size_t edge, size_t output, double end) {
+    return clock_.deliver(edge, output, end);
+  }
+
+  Outline outline() const {
+    Outline outline{clock_.timing(), 0, {}};
+    const double total = outline.makespan * static_cast<double>(ranks_.size());
+    outline.bubble_fraction = total > 0 ? std::max(0.0, 1 - busy_ / total) : 0;
+    for (const Held& held : ranks_) outline.peak_times.push_back(held.since);
+    return outline;
+  }
+
+ private:
+  struct Held {
+    double units = 0, most = 0, since = 0;
+  };
+
+  const Schedule& schedule_;
+  const Costs& costs_;
+  Clock clock_;
+  std::vector<Held> ranks_;
+  double busy_ = 0;
+};
 
 void summarize_memory(const Schedule& schedule, const Costs& costs, Simulation& result) {
   for (size_t rank = 0; rank < schedule.ranks.size(); ++rank) {
@@ -407,6 +460,15 @@ Timing timing_of(const Schedule& schedule, const Costs& costs) {
   execution.run(clock);
   TRIREME_CHECK(execution.complete());
   return clock.timing();
+}
+
+Outline outline_of(const Schedule& schedule, const Costs& costs) {
+  check_arguments(schedule, costs);
+  Execution execution(schedule);
+  OutliningClock clock(schedule, costs);
+  execution.run(clock);
+  TRIREME_CHECK(execution.complete());
+  return clock.outline();
 }
 
 std::optional<Timing> timing_within(const Schedule& schedule, const Costs& costs, double most) {

@@ -127,6 +127,13 @@ Timing timing_of(const Schedule& schedule, const Costs& costs);
 std::optional<Timing> timing_within(const Schedule& schedule, const Costs& costs, double most);
 double makespan_of(const Schedule& schedule, const Costs& costs);
 
+// Some more of a simulation's figures, faster than all.
+struct Outline : Timing {
+  double bubble_fraction = 0;
+  std::vector<double> peak_times;  // by rank: the start of the first op that holds the most
+};
+Outline outline_of(const Schedule& schedule, const Costs& costs);
+
 // One of several pipelines that start together, and how many replicas of it there are.
 struct PipelineRun {
   int replicas = 1;

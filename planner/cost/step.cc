@@ -401,21 +401,6 @@ void StepModel::add_stages(const Costs& seconds, const PlacedLayout& layout,
   prediction.hop_seconds = seconds.hop;
 }
 
-namespace {
-
-// By pipeline rank: when it first holds the most that it ever holds.
-std::vector<double> peak_times(const Simulation& simulation) {
-  std::vector<double> times;
-  for (const std::vector<MemoryStep>& held : simulation.memory) {
-    const auto peak = std::max_element(
-        held.begin(), held.end(), [](const auto& a, const auto& b) { return a.units < b.units; });
-    times.push_back(peak == held.end() ? 0 : peak->time);
-  }
-  return times;
-}
-
-}  // namespace
-
 // What the busiest pipeline rank spends its step on.
 void StepModel::add_breakdown(const PlacedLayout& layout, const std::vector<Stage>& stages,
                               double makespan, Prediction& prediction) {
@@ -506,8 +491,8 @@ Prediction StepModel::predict(const PlacedLayout& layout, const std::vector<Stag
   for (const double bytes : activation_bytes(layout, stages)) {
     seconds.memory.push_back({bytes, bytes});
   }
-  const Simulation simulation = simulate(schedule, seconds);
-  const StepTimes times = step_times(layout, stages, simulation);
+  const Outline outline = outline_of(schedule, seconds);
+  const StepTimes times = step_times(layout, stages, outline);
 
   Prediction prediction;
   prediction.step_seconds = times.total();
@@ -521,22 +506,21 @@ Prediction StepModel::predict(const PlacedLayout& layout, const std::vector<Stag
       hardware_flops_per_token(job_.model, layout.recompute, recomputed_share(layout, stages)) /
       1e12;
   prediction.mfu = model_rate / average_peak(layout);
-  prediction.bubble_fraction = simulation.bubble_fraction;
+  prediction.bubble_fraction = outline.bubble_fraction;
   for (const MemoryParts& rank : memory(layout, stages, schedule)) {
     prediction.memory_bytes_per_pipeline_rank.push_back(rank.total());
   }
-  prediction.peak_seconds_per_pipeline_rank = peak_times(simulation);
+  prediction.peak_seconds_per_pipeline_rank = outline.peak_times;
   const RankSends sends = this->sends(layout, stages);
   prediction.traffic = traffic(layout, stages, sends);
   prediction.links = busiest_links(cluster_, layout, sends);
   add_stages(seconds, layout, stages, prediction);
-  add_breakdown(layout, stages, simulation.makespan, prediction);
+  add_breakdown(layout, stages, outline.makespan, prediction);
   const MeasuredStep* profile = measured(layout);
   const double exchange = profile != nullptr && layout.trains()
                               ? profile->end(layout, parameters_by_rank(layout, stages)).exchange
                               : 0;
-  prediction.breakdown.emplace_back("data_reduction",
-                                    times.reduced - simulation.makespan + exchange);
+  prediction.breakdown.emplace_back("data_reduction", times.reduced - outline.makespan + exchange);
   prediction.breakdown.emplace_back("tied_embeddings", times.agreed - times.reduced);
   prediction.breakdown.emplace_back("optimizer", times.optimizer - exchange);
   return prediction;
