@@ -14,7 +14,12 @@ namespace trireme {
 struct Lookout::Cut {
   std::vector<Stage> stages;
   CutMemory memory;
-  std::vector<std::pair<Near, CutTimes>> times;
+  std::vector<std::pair<Near, CutTimes>> times;  // once they are asked for
+};
+
+struct Lookout::Cuts {
+  std::map<std::pair<bool, int>, Cut> fastest;  // by V placement and chunks
+  std::optional<Cut> smaller;                   // the last that gave way to what a schedule holds
 };
 
 Lookout::Lookout(const Job& job, const Cluster& cluster, const PlanOptions& options,
@@ -132,22 +137,37 @@ Look Lookout::spread(const Candidate& options) {
   return look;
 }
 
-Lookout::Cut Lookout::cut_of(PlacedLayout layout, std::vector<Stage> stages) {
-  Cut cut;
-  cut.stages = std::move(stages);
-  cut.memory = model_.cut_memory(layout, cut.stages);
-  CutTimes times = model_.cut_times(layout, cut.stages);
-  for (const Near near : near_choices(layout, cluster_)) {
-    if (near != layout.placement.near) {
-      layout.placement.near = near;
-      model_.move(layout, cut.stages, times);
-    }
-    cut.times.emplace_back(near, times);
-  }
-  return cut;
+Lookout::Cut Lookout::cut_of(const PlacedLayout& layout, std::vector<Stage> stages) const {
+  CutMemory memory = model_.cut_memory(layout, stages);
+  return {std::move(stages), std::move(memory), {}};
 }
 
-double Lookout::bound(PlacedLayout layout, const Cut& cut) const {
+Lookout::Cut& Lookout::cut_for(const PlacedLayout& layout, Cuts& cuts) {
+  const bool own = options_.schedule != nullptr;
+  const auto key = std::make_pair(!own && v_placed(layout.schedule), layout.chunks);
+  auto known = cuts.fastest.find(key);
+  if (known == cuts.fastest.end()) {
+    known = cuts.fastest.emplace(key, cut_of(layout, model_.fastest_cut(layout))).first;
+  }
+  Cut& fastest = known->second;
+  const bool may_shrink = !own && layout.chunks == 1 && layout.recompute_ranks == 0;
+  if (!may_shrink || lacks_at_least(layout, fastest.memory) <= 0) return fastest;
+  auto stages = model_.smaller_cut(layout, fastest.stages, fastest.memory);
+  return stages ? cuts.smaller.emplace(cut_of(layout, *std::move(stages))) : fastest;
+}
+
+// Of all orders of ranks.
+double Lookout::bound(PlacedLayout layout, Cut& cut) {
+  if (cut.times.empty()) {
+    CutTimes times = model_.cut_times(layout, cut.stages);
+    for (const Near near : near_choices(layout, cluster_)) {
+      if (near != layout.placement.near) {
+        layout.placement.near = near;
+        model_.move(layout, cut.stages, times);
+      }
+      cut.times.emplace_back(near, times);
+    }
+  }
   double least = std::numeric_limits<double>::infinity();
   for (const auto& [near, times] : cut.times) {
     layout.placement.near = near;
@@ -161,33 +181,21 @@ Look Lookout::complete(Candidate candidate, double closest) {
   if (!options_.any_memory && lacks_on_average(candidate.layout) > closest) return look;
   const double least = candidate.seconds;
   candidate.known = Known::cut;
-  std::map<std::pair<bool, int>, Cut> cuts;  // the fastest, by V placement and chunks
-  std::optional<Cut> smaller;                // that gives way to what a schedule holds
+  Cuts cuts;
   for (const Completion& completion : choices_.completions(candidate.layout)) {
     candidate.layout.schedule = completion.schedule;
     candidate.layout.chunks = completion.chunks;
     candidate.seconds = least;
-    const bool own = options_.schedule != nullptr;
-    const auto key = std::make_pair(!own && v_placed(completion.schedule), completion.chunks);
-    auto known = cuts.find(key);
-    if (known == cuts.end()) {
-      std::vector<Stage> fastest = model_.fastest_cut(candidate.layout);
-      known = cuts.emplace(key, cut_of(candidate.layout, std::move(fastest))).first;
-    }
-    const Cut* cut = &known->second;
-    const bool may_shrink = !own && completion.chunks == 1 && candidate.layout.recompute_ranks == 0;
-    if (may_shrink && lacks_at_least(candidate.layout, cut->memory) > 0) {
-      auto stages = model_.smaller_cut(candidate.layout, cut->stages, cut->memory);
-      if (stages) cut = &smaller.emplace(cut_of(candidate.layout, *std::move(stages)));
-    }
+    Cut& cut = cut_for(candidate.layout, cuts);
     auto missed =
-        own ? miss(candidate, model_.memory(candidate.layout, cut->stages, *options_.schedule))
-            : miss_at_least(candidate, cut->memory, closest);
+        options_.schedule
+            ? miss(candidate, model_.memory(candidate.layout, cut.stages, *options_.schedule))
+            : miss_at_least(candidate, cut.memory, closest);
     if (missed) {
       look.missed.push_back(*std::move(missed));
       continue;
     }
-    candidate.seconds = std::max(least, bound(candidate.layout, *cut));
+    candidate.seconds = std::max(least, bound(candidate.layout, cut));
     look.found.push_back(candidate);
     ++candidate.order;
   }
@@ -235,7 +243,7 @@ Look Lookout::simulate(Candidate candidate) {
   const bool in_part = candidate.layout.recompute_ranks > 0 && !job_.pins.recompute_ranks;
   if (in_part && fits_without_recomputation(candidate.layout)) return look;
   const std::vector<Stage> stages = model_.cut(candidate.layout);
-  if (candidate.further == Candidate{}.further) {
+  if (candidate.further == kFirstLook) {
     look.first_simulation = true;
     const auto least = trials_.built(candidate.layout, trials_.groups_of(candidate.layout).front());
     auto missed = miss(candidate, model_.memory(candidate.layout, stages, *least));

@@ -22,6 +22,8 @@ namespace trireme {
 // these from below.
 enum class Known { degrees, options, spread, cut, exact };
 
+constexpr double kFirstLook = 1.0 / 256;
+
 struct Candidate {
   PlacedLayout layout;
   size_t sequence = 0;  // of node groups
@@ -31,7 +33,7 @@ struct Candidate {
   Known known = Known::degrees;
   // A simulation stops when the step surely exceeds its bound by this share, which is then the
   // bound; should that become the least, the next one looks twice as far.
-  double further = 1.0 / 256;
+  double further = kFirstLook;
   // Of micro-batches, once the seconds are exact: the fastest that fits.
   std::optional<int> group = std::nullopt;
 };
@@ -84,6 +86,7 @@ class Lookout {
 
  private:
   struct Cut;
+  struct Cuts;
 
   bool on_cpu(size_t sequence) const;
   void take(const Options& options, PlacedLayout& layout, size_t sequence);
@@ -94,8 +97,9 @@ class Lookout {
   Look simulate(Candidate candidate);
   Look predict(const Candidate& exact);
   bool find_best(Candidate& candidate, const std::vector<Stage>& stages, double most);
-  Cut cut_of(PlacedLayout layout, std::vector<Stage> stages);
-  double bound(PlacedLayout layout, const Cut& cut) const;
+  Cut cut_of(const PlacedLayout& layout, std::vector<Stage> stages) const;
+  Cut& cut_for(const PlacedLayout& layout, Cuts& cuts);
+  double bound(PlacedLayout layout, Cut& cut);
   std::optional<Look::Missed> miss_at_least(const Candidate& candidate, const CutMemory& cut,
                                             double closest) const;
   std::optional<Look::Missed> miss(const Candidate& candidate,
