@@ -203,7 +203,8 @@ double round_trips(const std::vector<StagePlace>& places, int micro_batches, int
     const bool crosses = s > 0 && places[s - 1].rank != places[s].rank;
     if (crosses) trip += 2 * (costs.transfer + costs.hop);
   }
-  return trip * ((micro_batches - 1) / in_flight + 1);
+  const int trips = (micro_batches + in_flight - 1) / in_flight;
+  return trips * trip;
 }
 
 }  // namespace
