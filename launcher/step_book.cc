@@ -52,7 +52,8 @@ std::vector<Json> StepBook::complete(bool all) {
 
 Json StepBook::line(Page page) const {
   if (page.reports == ranks_ && page.window > 0) {
-    page.metrics["bubble_fraction"] = 1 - page.busy_seconds / (ranks_ * page.window);
+    // Sums of op times may exceed the window by their rounding.
+    page.metrics["bubble_fraction"] = std::max(0.0, 1 - page.busy_seconds / (ranks_ * page.window));
   }
   page.metrics["predicted_bubble_fraction"] = predicted_bubble_;
   return std::move(page.metrics);

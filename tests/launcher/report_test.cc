@@ -35,6 +35,15 @@ TEST(StepBook, MeasuresTheBubbleOverTheLongestWindow) {
   EXPECT_DOUBLE_EQ(lines[0]["predicted_bubble_fraction"].get<double>(), 0.25);
 }
 
+// 0.1 + 0.2 is a little more than 0.3, and a bubble below none would read as not measured.
+TEST(StepBook, NoRankWorksLongerThanItsWindow) {
+  StepBook book(1, 0);
+  book.metrics({{"step", 0}});
+  const auto lines = book.busy(0, 0.1 + 0.2, 0.3);
+  ASSERT_THAT(lines, SizeIs(1));
+  EXPECT_EQ(lines[0]["bubble_fraction"], 0.0);
+}
+
 TEST(StepBook, KeepsTheOrderOfTheSteps) {
   StepBook book(1, 0);
   book.metrics({{"step", 0}});
