@@ -49,8 +49,13 @@ Look Lookout::look(const Candidate& candidate, double closest) {
   return {};
 }
 
-bool Lookout::on_cpu(size_t sequence) const {
-  return cluster_.groups[sequences_[sequence].front()].device.is_cpu();
+const std::vector<Options>& Lookout::options(const Layout& degrees, size_t sequence) {
+  const NodeGroup& nodes = cluster_.groups[sequences_[sequence].front()];
+  return choices_.options(degrees, nodes.device.is_cpu());
+}
+
+const std::vector<Completion>& Lookout::completions(const Layout& degrees) {
+  return choices_.completions(degrees);
 }
 
 // Gives the layout these options and the spread over its node groups that is fastest with them.
@@ -81,7 +86,7 @@ std::vector<Run> Lookout::fastest_spread(const Layout& layout, const std::vector
 // Recomputation only adds to the work that the bound is made of, and sharding is no part of it; but
 // figures that were measured may say anything.
 Candidate Lookout::degrees(const Layout& layout, size_t sequence, int64_t order) {
-  const std::vector<Options>& options = choices_.options(layout, on_cpu(sequence));
+  const std::vector<Options>& options = this->options(layout, sequence);
   Candidate candidate{placed_on(layout, sequences_[sequence].front()), sequence, order,
                       std::numeric_limits<double>::infinity()};
   for (const Options& choice : options) {
@@ -99,7 +104,7 @@ std::vector<Candidate> Lookout::with_options(const Candidate& degrees) {
   std::vector<Candidate> result;
   Candidate candidate = degrees;
   candidate.known = sequences_[degrees.sequence].size() > 1 ? Known::options : Known::spread;
-  for (const Options& choice : choices_.options(degrees.layout, on_cpu(degrees.sequence))) {
+  for (const Options& choice : options(degrees.layout, degrees.sequence)) {
     take(choice, candidate.layout, degrees.sequence);
     candidate.seconds = model_.quick_bound(candidate.layout);
     result.push_back(candidate);
@@ -182,7 +187,7 @@ Look Lookout::complete(Candidate candidate, double closest) {
   const double least = candidate.seconds;
   candidate.known = Known::cut;
   Cuts cuts;
-  for (const Completion& completion : choices_.completions(candidate.layout)) {
+  for (const Completion& completion : completions(candidate.layout)) {
     candidate.layout.schedule = completion.schedule;
     candidate.layout.chunks = completion.chunks;
     candidate.seconds = least;

@@ -72,6 +72,9 @@ class Lookout {
   // closer, so an older one makes for more than is needed.
   Look look(const Candidate& candidate, double closest);
 
+  // What these degrees leave to choose on nodes of this sequence.
+  const std::vector<Options>& options(const Layout& degrees, size_t sequence);
+  const std::vector<Completion>& completions(const Layout& degrees);
   // All options of these degrees, whether they may fit or not.
   std::vector<Candidate> with_options(const Candidate& degrees);
   // The candidate that stands for these degrees, whose completions begin with number `order`.
@@ -88,7 +91,6 @@ class Lookout {
   struct Cut;
   struct Cuts;
 
-  bool on_cpu(size_t sequence) const;
   void take(const Options& options, PlacedLayout& layout, size_t sequence);
   std::vector<Run> fastest_spread(const Layout& layout, const std::vector<size_t>& groups);
   Look open_options(const Candidate& degrees);

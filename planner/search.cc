@@ -155,10 +155,9 @@ class Search {
   }
 
   void add_degrees(const Layout& layout, size_t sequence) {
-    const size_t count = lookout_.choices().completions(layout).size();
+    const size_t count = lookout_.completions(layout).size();
     if (count == 0) return;
-    const bool cpu = cluster_.groups[sequences_[sequence].front()].device.is_cpu();
-    const size_t options = lookout_.choices().options(layout, cpu).size();
+    const size_t options = lookout_.options(layout, sequence).size();
     result_.considered += static_cast<int64_t>(count * options);
     const int64_t order = ++degrees_ * kMostCompletions * kMostOptions;
     candidates_.push_back(lookout_.degrees(layout, sequence, order));

@@ -453,22 +453,27 @@ Simulation simulate(const Schedule& schedule, const Costs& costs) {
   return result;
 }
 
-Timing timing_of(const Schedule& schedule, const Costs& costs) {
+namespace {
+
+// A clock that has seen the whole step.
+template <class AnyClock>
+AnyClock run_through(const Schedule& schedule, const Costs& costs) {
   check_arguments(schedule, costs);
   Execution execution(schedule);
-  Clock clock(schedule, costs);
+  AnyClock clock(schedule, costs);
   execution.run(clock);
   TRIREME_CHECK(execution.complete());
-  return clock.timing();
+  return clock;
+}
+
+}  // namespace
+
+Timing timing_of(const Schedule& schedule, const Costs& costs) {
+  return run_through<Clock>(schedule, costs).timing();
 }
 
 Outline outline_of(const Schedule& schedule, const Costs& costs) {
-  check_arguments(schedule, costs);
-  Execution execution(schedule);
-  OutliningClock clock(schedule, costs);
-  execution.run(clock);
-  TRIREME_CHECK(execution.complete());
-  return clock.outline();
+  return run_through<OutliningClock>(schedule, costs).outline();
 }
 
 std::optional<Timing> timing_within(const Schedule& schedule, const Costs& costs, double most) {
