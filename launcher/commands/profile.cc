@@ -3,6 +3,7 @@
 #include <fmt/format.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <boost/asio/io_context.hpp>
 #include <boost/asio/signal_set.hpp>
 #include <csignal>
@@ -10,6 +11,7 @@
 #include <filesystem>
 #include <memory>
 #include <nlohmann/json.hpp>
+#include <vector>
 
 #include "launcher/clock.h"
 #include "launcher/commands/common.h"
@@ -17,6 +19,7 @@
 #include "launcher/preflight.h"
 #include "launcher/process.h"
 #include "launcher/progress.h"
+#include "planner/profile/repeated.h"
 #include "planner/profile/series.h"
 #include "planner/profile/trace_sample.h"
 #include "topology/base/error.h"
@@ -105,6 +108,19 @@ std::string disturbance(const std::vector<RunSample>& samples) {
       100 * least);
 }
 
+template <class Sample>
+size_t unsettled(const std::vector<Repeated<Sample>>& runs) {
+  return static_cast<size_t>(
+      std::count_if(runs.begin(), runs.end(), [](const auto& run) { return !run.settled(); }));
+}
+
+template <class Sample>
+std::vector<Sample> quickest(const std::vector<Repeated<Sample>>& runs) {
+  std::vector<Sample> samples;
+  for (const Repeated<Sample>& run : runs) samples.push_back(run.quickest());
+  return samples;
+}
+
 class Profiler {
  public:
   Profiler(const Job& job, const Cluster& cluster) : job_(job), cluster_(cluster) {
@@ -114,33 +130,51 @@ class Profiler {
   Profile make() {
     const NodeGroup& nodes = cluster_.groups.front();
     const ProfileSeries series = profile_series(job_, nodes);
-    total_ = series.ops.size() + series.messages.size();
     Profile profile;
     profile.model = job_.model;
     profile.dtype = job_.training.dtype;
     profile.reduction = job_.training.reduction_on(true);
     profile.cores = nodes.cores > 0 ? nodes.cores : nodes.devices;
-    std::vector<RunSample> samples;
-    for (const ProfileRun& run : series.ops) {
-      const MeasuredRun done = measure(run);
-      samples.push_back(run_sample(done.directory, done.plan, run.threads));
-      samples.back().cores = std::min<double>(samples.back().cores, profile.cores);
-      fs::remove_all(done.directory.root);
+    std::vector<Repeated<RunSample>> ops(series.ops.size());
+    std::vector<Repeated<MessageSample>> messages(series.messages.size());
+    // Rounds through all of them: what disturbs one run may be over when its turn comes again.
+    for (int round = 1; round <= kMostRounds; ++round) {
+      number_ = 0;
+      total_ = unsettled(ops) + unsettled(messages);
+      if (total_ > 0) fmt::print(stderr, "round {}\n", round);
+      for (size_t i = 0; i < ops.size(); ++i) {
+        if (!ops[i].settled()) measure_ops(series.ops[i], profile.cores, ops[i]);
+      }
+      for (size_t i = 0; i < messages.size(); ++i) {
+        if (!messages[i].settled()) measure_messages(series.messages[i], messages[i]);
+      }
     }
-    std::vector<MessageSample> messages;
-    for (const ProfileRun& run : series.messages) {
-      const MeasuredRun done = measure(run);
-      messages.push_back(message_sample(done.directory, done.plan));
-      fs::remove_all(done.directory.root);
-    }
+    const std::vector<RunSample> samples = quickest(ops);
     fmt::print(stderr, "{}", disturbance(samples));
     profile.measured = fit_parts(samples, head_share(job_, nodes));
     profile.end = fit_step_end(samples);
-    profile.message = fit_message(messages, profile.end);
+    profile.message = fit_message(quickest(messages), profile.end);
     return profile;
   }
 
  private:
+  static constexpr int kMostRounds = 4;
+
+  void measure_ops(const ProfileRun& run, int cores, Repeated<RunSample>& result) {
+    const MeasuredRun done = measure(run);
+    RunSample sample = run_sample(done.directory, done.plan, run.threads);
+    sample.cores = std::min<double>(sample.cores, cores);
+    result.add(sample, sample.op.forward + sample.op.backward());
+    fs::remove_all(done.directory.root);
+  }
+
+  void measure_messages(const ProfileRun& run, Repeated<MessageSample>& result) {
+    const MeasuredRun done = measure(run);
+    const MessageSample sample = message_sample(done.directory, done.plan);
+    result.add(sample, sample.hop_seconds);
+    fs::remove_all(done.directory.root);
+  }
+
   MeasuredRun measure(const ProfileRun& run) {
     const Layout shape{.tensor = *run.job.pins.tensor,
                        .pipeline = *run.job.pins.pipeline,

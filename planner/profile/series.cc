@@ -30,7 +30,7 @@ Job pinned_job(const Job& job, const Shape& shape) {
   run.weights = "";  // of another depth
   run.model.layers = shape.layers;
   run.training.global_batch = shape.data * shape.micro_batch * micro_batches_for(shape.micro_batch);
-  run.training.steps = kWarmUpSteps + (shape.micro_batch < kLargeMicroBatch ? 6 : 3);
+  run.training.steps = kWarmUpSteps + (shape.micro_batch < kLargeMicroBatch ? 4 : 3);
   run.training.warmup_steps = 0;
   run.checkpoint = {};
   run.pins = {};

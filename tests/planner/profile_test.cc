@@ -9,6 +9,7 @@
 
 #include "planner/cost/step.h"
 #include "planner/profile/fit.h"
+#include "planner/profile/repeated.h"
 #include "planner/profile/series.h"
 #include "planner/schedules/schedules.h"
 #include "planner/search.h"
@@ -147,6 +148,24 @@ TEST(Profile, OfAnotherModelIsRefusedByNameAndAnyDepthIsTaken) {
 
 // Three runs on a line: a layer takes 2 ms forward, embedding and head together 1 ms, of which the
 // head has three quarters.
+TEST(ProfileRepeated, TheQuickestCountsOnceAnotherAgreesWithIt) {
+  Repeated<int> run;
+  EXPECT_FALSE(run.settled());
+  run.add(1, 2.0);
+  EXPECT_FALSE(run.settled());
+  run.add(2, 1.0);  // half of the first: which of the two was disturbed?
+  EXPECT_FALSE(run.settled());
+  EXPECT_EQ(run.quickest(), 2);
+  run.add(3, 1.04);
+  EXPECT_FALSE(run.settled());
+  run.add(4, 1.02);
+  EXPECT_TRUE(run.settled());
+  EXPECT_EQ(run.quickest(), 2);
+  run.add(5, 0.5);  // quicker than all that agreed
+  EXPECT_FALSE(run.settled());
+  EXPECT_EQ(run.quickest(), 5);
+}
+
 TEST(ProfileFit, ALayerIsTheSlopeAndTheRestIsSplitByTheHeadsShare) {
   std::vector<RunSample> runs;
   for (const int layers : {2, 4, 8}) {
