@@ -1,33 +1,72 @@
 #include <algorithm>
 #include <limits>
+#include <vector>
 
 #include "planner/cost/step.h"
 #include "planner/schedules/schedules.h"
 
 namespace trireme {
+namespace {
+
+// Pipeline ranks that take the same for a layer.
+struct RankKind {
+  double layer = 0;
+  int ranks = 0;
+};
+
+// In which they can do so many layers, when none is split: the counts that fit into the time in
+// which they could, were layers divisible, and then the kind that is through with one more first.
+double whole_layers_seconds(const std::vector<RankKind>& kinds, int layers) {
+  double per_second = 0;
+  for (const RankKind& kind : kinds) per_second += kind.ranks / kind.layer;
+  std::vector<int> each;
+  int held = 0;
+  for (const RankKind& kind : kinds) {
+    each.push_back(static_cast<int>(layers / per_second / kind.layer));
+    held += each.back() * kind.ranks;
+  }
+  double seconds = 0;
+  while (held < layers) {
+    size_t next = 0;
+    const auto with_one_more = [&](size_t k) { return (each[k] + 1) * kinds[k].layer; };
+    for (size_t k = 1; k < kinds.size(); ++k) {
+      if (with_one_more(k) < with_one_more(next)) next = k;
+    }
+    seconds = with_one_more(next);
+    ++each[next];
+    held += kinds[next].ranks;
+  }
+  return seconds;
+}
+
+}  // namespace
 
 // However the layers are cut, a rank that has T seconds for its work holds at most (T less its
 // embedding or head) / (time of a layer in all micro-batches) of them, and all ranks together hold
 // all. Rank r does not have the time in which the first micro-batch passes the stages before its
-// own first, number r: the embedding, and a layer on each but stage 0.
+// own first, number r: the embedding, and a layer on each but stage 0. And no rank holds part of a
+// layer.
 double StepModel::quick_bound(const PlacedLayout& layout) {
   constexpr double kNone = std::numeric_limits<double>::infinity();
   double per_second = 0, embedding = kNone, head = kNone;
   double first_forward = kNone, layer_forward = kNone;
+  std::vector<RankKind> kinds;
   for_each_kind(layout, [&](const ModelSeconds& model, int ranks) {
     const double layer = work_of(layout, model.layer.total());
+    kinds.push_back({layer, ranks});
     per_second += ranks / layer;
     embedding = std::min(embedding, work_of(layout, model.embedding.total()) / layer);
     head = std::min(head, work_of(layout, model.head.total()) / layer);
     first_forward = std::min(first_forward, model.embedding.total().forward);
     layer_forward = std::min(layer_forward, model.layer.total().forward);
   });
-  const double average =
-      pace(layout) * layout.micro_batches * (job_.model.layers + embedding + head) / per_second;
+  const double all = pace(layout) * layout.micro_batches;
+  const double average = all * (job_.model.layers + embedding + head) / per_second;
+  const double slowest = std::max(average, all * whole_layers_seconds(kinds, job_.model.layers));
   if (const MeasuredStep* profile = measured(layout)) {
-    return std::max(average, profile->average_bound(layout, average));
+    return std::max(slowest, profile->average_bound(layout, average));
   }
-  if (own_ != nullptr) return average;  // its stages may lie anywhere
+  if (own_ != nullptr) return slowest;  // its stages may lie anywhere
   double waits = 0;                     // by rank, in layers of that rank
   double first = 0;
   for_each_kind(layout, [&](const ModelSeconds& model, int count) {
@@ -38,7 +77,7 @@ double StepModel::quick_bound(const PlacedLayout& layout) {
         (behind_0 * first_forward + layers * layer_forward) / work_of(layout, model.layer.total());
     first += ranks;
   });
-  return average + pace(layout) * waits / per_second;
+  return std::max(slowest, average + pace(layout) * waits / per_second);
 }
 
 CutTimes StepModel::cut_times(const PlacedLayout& layout, const std::vector<Stage>& stages) {
