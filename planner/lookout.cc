@@ -262,7 +262,7 @@ Look Lookout::simulate(Candidate candidate) {
     candidate.known = Known::exact;
   } else {
     candidate.seconds = most;
-    candidate.further *= 2;
+    candidate.further *= kGrowth;
   }
   look.found.push_back(std::move(candidate));
   return look;

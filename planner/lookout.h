@@ -23,6 +23,7 @@ namespace trireme {
 enum class Known { degrees, options, spread, cut, exact };
 
 constexpr double kFirstLook = 1.0 / 256;
+constexpr double kGrowth = 8;
 
 struct Candidate {
   PlacedLayout layout;
@@ -32,7 +33,7 @@ struct Candidate {
   double seconds = 0;  // a lower bound, or the prediction
   Known known = Known::degrees;
   // A simulation stops when the step surely exceeds its bound by this share, which is then the
-  // bound; should that become the least, the next one looks twice as far.
+  // bound; should that become the least, the next one looks kGrowth times as far.
   double further = kFirstLook;
   // Of micro-batches, once the seconds are exact: the fastest that fits.
   std::optional<int> group = std::nullopt;

@@ -16,11 +16,10 @@ namespace {
 
 // What a rank does for a micro-batch, in this order. Weight gradients count as one kind.
 enum Kind { kForward0, kForward1, kInput1, kInput0, kWeight };
-constexpr int kFree = -1;
+constexpr int8_t kFree = -1;
 constexpr int kPeriod = 6;
 
-using FirstSlots = std::array<int, 4>;            // of the first micro-batch, by kind
-using RankSlots = std::vector<std::vector<int>>;  // by kind and index, ascending
+using FirstSlots = std::array<int, 4>;  // of the first micro-batch, by kind
 
 size_t at(int i) {
   return static_cast<size_t>(i);
@@ -33,159 +32,232 @@ struct Placed {
   int index = 0;  // the micro-batch; for weight gradients their position among all of the rank's
 };
 
-int end_of(const std::vector<RankSlots>& ranks) {
-  int end = 0;
-  for (const RankSlots& slots : ranks) {
-    for (const std::vector<int>& of_kind : slots) end = std::max(end, of_kind.back() + 1);
-  }
-  return end;
-}
-
-// Calls visit(op) for what stands in the slots [first, end) now, by slot, then rank; visit may move
-// what it is given.
-template <class Visit>
-void for_each_in_order(const std::vector<RankSlots>& ranks, int first, int end, Visit&& visit) {
-  constexpr int8_t kNothing = kFree;
-  std::vector<int8_t> kinds(at(end - first) * ranks.size(), kNothing);  // by slot and rank
-  std::vector<std::array<int, 5>> next(ranks.size());                   // index, by kind
-  for (size_t rank = 0; rank < ranks.size(); ++rank) {
-    for (size_t kind = 0; kind < ranks[rank].size(); ++kind) {
-      const std::vector<int>& slots = ranks[rank][kind];
-      auto slot = std::lower_bound(slots.begin(), slots.end(), first);
-      next[rank][kind] = static_cast<int>(slot - slots.begin());
-      for (; slot != slots.end() && *slot < end; ++slot) {
-        kinds[at(*slot - first) * ranks.size() + rank] = static_cast<int8_t>(kind);
+// What stands in each slot of every rank, and where each op stands.
+class Grid {
+ public:
+  // Every micro-batch as the first, a period after the one before it.
+  Grid(const std::vector<FirstSlots>& first, int micro_batches)
+      : micro_batches_(micro_batches),
+        kinds_(first.size()),
+        slots_(first.size() * kOps * at(micro_batches)) {
+    for (int rank = 0; rank < ranks(); ++rank) {
+      std::vector<int8_t>& kinds = kinds_[at(rank)];
+      kinds.assign(at(first[at(rank)].back() + kPeriod * (micro_batches - 1)) + 1, kFree);
+      for (int kind = 0; kind < kWeight; ++kind) {
+        for (int i = 0; i < micro_batches; ++i) {
+          place({first[at(rank)][at(kind)] + kPeriod * i, rank, kind, i});
+        }
       }
     }
   }
-  auto kind = kinds.begin();
-  for (int slot = first; slot < end; ++slot) {
-    for (size_t rank = 0; rank < ranks.size(); ++rank, ++kind) {
-      if (*kind == kNothing) continue;
-      visit(Placed{slot, static_cast<int>(rank), *kind, next[rank][at(*kind)]++});
+
+  int ranks() const { return static_cast<int>(kinds_.size()); }
+  int micro_batches() const { return micro_batches_; }
+  bool weights_placed() const { return weights_placed_; }
+
+  const std::vector<int8_t>& kinds(int rank) const { return kinds_[at(rank)]; }
+  int slot(int rank, int kind, int index) const { return slots_[number(rank, kind, index)]; }
+
+  void move(const Placed& op, int to) {
+    kinds_[at(op.rank)][at(op.slot)] = kFree;
+    place({to, op.rank, op.kind, op.index});
+  }
+
+  // Every free slot takes a weight gradient if one is to do; the rest follow the last op.
+  void place_weights() {
+    weights_placed_ = true;
+    for (int rank = 0; rank < ranks(); ++rank) {
+      std::vector<int8_t>& kinds = kinds_[at(rank)];
+      int placed = 0, waiting = 0;
+      for (int slot = 0; at(slot) < kinds.size() || waiting > 0; ++slot) {
+        if (at(slot) == kinds.size()) kinds.push_back(kFree);
+        const int kind = kinds[at(slot)];
+        if (kind == kInput0 || kind == kInput1) ++waiting;
+        if (kind != kFree || waiting == 0) continue;
+        place({slot, rank, kWeight, placed++});
+        --waiting;
+      }
     }
   }
-}
 
-// The kind in every slot of a rank.
-std::vector<int> kinds_by_slot(const RankSlots& slots) {
-  int last = 0;
-  for (const std::vector<int>& of_kind : slots) last = std::max(last, of_kind.back());
-  std::vector<int> kinds(at(last) + 1, kFree);
-  for (size_t kind = 0; kind < slots.size(); ++kind) {
-    for (const int slot : slots[kind]) kinds[at(slot)] = static_cast<int>(kind);
+  void remove_weights() {
+    weights_placed_ = false;
+    for (std::vector<int8_t>& kinds : kinds_) {
+      std::replace(kinds.begin(), kinds.end(), static_cast<int8_t>(kWeight), kFree);
+      while (kinds.back() == kFree) kinds.pop_back();
+    }
   }
-  return kinds;
-}
 
-// Every free slot takes a weight gradient if one is to do; the rest follow the last op.
-void place_weights(RankSlots& slots) {
-  const std::vector<int> kinds = kinds_by_slot(slots);
-  std::vector<int> weights;
-  int waiting = 0;
-  for (size_t slot = 0; slot < kinds.size() || waiting > 0; ++slot) {
-    const int kind = slot < kinds.size() ? kinds[slot] : kFree;
-    if (kind == kInput0 || kind == kInput1) ++waiting;
-    if (kind != kFree || waiting == 0) continue;
-    weights.push_back(static_cast<int>(slot));
-    --waiting;
+  // Calls visit(op) for what stands in the slots from `first` on, up to `end` where that is given,
+  // by slot, then rank; visit may move what it is given to an earlier slot.
+  template <class Visit>
+  void for_each(int first, std::optional<int> end, Visit&& visit) const {
+    std::vector<std::array<int, 5>> next;  // index, by rank and kind
+    size_t last = 0;
+    for (int rank = 0; rank < ranks(); ++rank) {
+      next.push_back(counts_before(rank, first));
+      last = std::max(last, kinds_[at(rank)].size());
+    }
+    if (end) last = std::min(last, at(*end));
+    for (size_t slot = at(first); slot < last; ++slot) {
+      for (int rank = 0; rank < ranks(); ++rank) {
+        const std::vector<int8_t>& kinds = kinds_[at(rank)];
+        if (slot >= kinds.size() || kinds[slot] == kFree) continue;
+        const int kind = kinds[slot];
+        visit(Placed{static_cast<int>(slot), rank, kind, next[at(rank)][at(kind)]++});
+      }
+    }
   }
-  slots.push_back(std::move(weights));
-}
 
-// What stands in each slot of one rank and what the rank holds after it. Where weight gradients are
-// not placed yet, free slots count as taken by them.
-class RankGrid {
+  // The same order with every op as early as its inputs and its rank allow.
+  void squeeze() {
+    std::vector<std::vector<int8_t>> squeezed(kinds_.size());
+    for (size_t rank = 0; rank < kinds_.size(); ++rank) squeezed[rank].reserve(kinds_[rank].size());
+    for_each(0, std::nullopt, [&](const Placed& op) {
+      std::vector<int8_t>& kinds = squeezed[at(op.rank)];
+      kinds.resize(std::max(at(earliest_slot(op)), kinds.size()), kFree);
+      slots_[number(op.rank, op.kind, op.index)] = static_cast<int>(kinds.size());
+      kinds.push_back(static_cast<int8_t>(op.kind));
+    });
+    kinds_ = std::move(squeezed);
+  }
+
+  // The first slot after what an op takes from the ranks beside it and from its own.
+  int earliest_slot(const Placed& op) const {
+    int last = op.index > 0 ? slot(op.rank, op.kind, op.index - 1) : -1;
+    if (op.kind == kWeight) return last + 1;
+    const bool down = op.kind == kForward0 || op.kind == kInput1;
+    const int before = op.rank + (down ? -1 : 1);
+    if (before >= 0 && before < ranks()) last = std::max(last, slot(before, op.kind, op.index));
+    if (op.kind != kForward0) last = std::max(last, slot(op.rank, op.kind - 1, op.index));
+    return last + 1;
+  }
+
+ private:
+  static constexpr size_t kOps = 6;  // of a rank for a micro-batch, two of them weight gradients
+
+  size_t number(int rank, int kind, int index) const {
+    return (at(rank) * kOps + at(kind)) * at(micro_batches_) + at(index);
+  }
+
+  void place(const Placed& op) {
+    kinds_[at(op.rank)][at(op.slot)] = static_cast<int8_t>(op.kind);
+    slots_[number(op.rank, op.kind, op.index)] = op.slot;
+  }
+
+  std::array<int, 5> counts_before(int rank, int slot) const {
+    std::array<int, 5> counts{};
+    const std::vector<int8_t>& kinds = kinds_[at(rank)];
+    for (size_t i = 0; i < std::min(at(slot), kinds.size()); ++i) {
+      if (kinds[i] != kFree) ++counts[at(kinds[i])];
+    }
+    return counts;
+  }
+
+  int micro_batches_;
+  bool weights_placed_ = false;
+  std::vector<std::vector<int8_t>> kinds_;  // by rank and slot
+  std::vector<int> slots_;                  // by number
+};
+
+// What a rank holds after each slot. Where weight gradients are not placed yet, free slots count as
+// taken by them.
+class Held {
  public:
-  explicit RankGrid(const RankSlots& slots)
-      : weights_placed_(slots.size() > kWeight), kinds_(kinds_by_slot(slots)) {
-    held_.reserve(kinds_.size());
-    for (const int kind : kinds_) held_.push_back(after(held_before(held_.size()), kind));
+  Held(const Grid& grid, int rank) : grid_(grid), rank_(rank) {
+    const std::vector<int8_t>& kinds = grid.kinds(rank);
+    after_.reserve(kinds.size());
+    for (const int kind : kinds) after_.push_back(next(before(after_.size()), kind));
   }
 
   int peak() const {
     int peak = 0;
-    for (const Held& held : held_) peak = std::max(peak, held.activations);
+    for (const State& state : after_) peak = std::max(peak, state.activations);
     return peak;
   }
 
-  // Moves the op in slot `from` to the earlier slot `to`, unless something stands there or the rank
-  // would come to hold more than `most`.
-  bool advance(int from, int to, int most) {
-    if (kinds_[at(to)] != kFree) return false;
-    std::swap(kinds_[at(from)], kinds_[at(to)]);
-    std::vector<Held> changed;
-    Held held = held_before(at(to));
-    for (size_t slot = at(to); slot < kinds_.size(); ++slot) {
-      held = after(held, kinds_[slot]);
-      if (held.activations > most) {
-        std::swap(kinds_[at(from)], kinds_[at(to)]);
-        return false;
+  // Takes the op in slot `from` to be in the first slot from `to` on that is free and where the
+  // rank does not come to hold more than `most`, if there is an earlier one; returns where it is
+  // now.
+  size_t advance(size_t from, size_t to, int most) {
+    const std::vector<int8_t>& kinds = grid_.kinds(rank_);
+    while (to < from) {
+      if (kinds[to] != kFree) {
+        ++to;
+        continue;
       }
-      if (slot >= at(from) && held == held_[slot]) break;
-      changed.push_back(held);
+      const size_t full = fill_after(from, to, most);
+      if (full == kinds.size()) {
+        std::copy(changed_.begin(), changed_.end(),
+                  after_.begin() + static_cast<std::ptrdiff_t>(to));
+        break;
+      }
+      // In any slot before that one it has been added by then, and no more weight gradients are
+      // done: those that wait for one find the same number of slots, but earlier ones.
+      to = full + 1;
     }
-    std::copy(changed.begin(), changed.end(), held_.begin() + to);
-    return true;
-  }
-
-  // The slot of the rank's input gradient number `index` of `count`, whatever its chunk. Sought
-  // from the nearer end: ops advance while the pipeline fills or drains.
-  int slot_of_input_gradient(int index, int count) const {
-    const bool from_front = index < count / 2;
-    int slot = from_front ? 0 : static_cast<int>(kinds_.size()) - 1;
-    for (int left = from_front ? index : count - 1 - index;; slot += from_front ? 1 : -1) {
-      if (kinds_[at(slot)] != kInput0 && kinds_[at(slot)] != kInput1) continue;
-      if (left-- == 0) return slot;
-    }
+    return std::min(to, from);
   }
 
  private:
-  struct Held {
+  struct State {
     int activations = 0;
     int waiting = 0;  // weight gradients to do, where they are not placed
-    bool operator==(const Held&) const = default;
+    bool operator==(const State&) const = default;
   };
 
-  Held held_before(size_t slot) const { return slot == 0 ? Held{} : held_[slot - 1]; }
-
-  Held after(Held held, int kind) const {
-    if (kind == kForward0 || kind == kForward1) ++held.activations;
-    if (kind == kWeight) --held.activations;
-    if (weights_placed_) return held;
-    if (kind == kInput0 || kind == kInput1) ++held.waiting;
-    if (kind == kFree && held.waiting > 0) return {held.activations - 1, held.waiting - 1};
-    return held;
+  // What the rank holds with the op in slot `to`, into changed_. Returns the first slot after which
+  // that is too much, or how many slots there are.
+  size_t fill_after(size_t from, size_t to, int most) {
+    const std::vector<int8_t>& kinds = grid_.kinds(rank_);
+    changed_.clear();
+    State state = before(to);
+    for (size_t slot = to; slot < kinds.size(); ++slot) {
+      state = next(state, slot == to ? kinds[from] : slot == from ? kFree : kinds[slot]);
+      if (state.activations > most) return slot;
+      if (slot >= from && state == after_[slot]) break;
+      changed_.push_back(state);
+    }
+    return kinds.size();
   }
 
-  bool weights_placed_;
-  std::vector<int> kinds_;
-  std::vector<Held> held_;
+  State before(size_t slot) const { return slot == 0 ? State{} : after_[slot - 1]; }
+
+  State next(State state, int kind) const {
+    if (kind == kForward0 || kind == kForward1) ++state.activations;
+    if (kind == kWeight) --state.activations;
+    if (grid_.weights_placed()) return state;
+    if (kind == kInput0 || kind == kInput1) ++state.waiting;
+    if (kind == kFree && state.waiting > 0) return {state.activations - 1, state.waiting - 1};
+    return state;
+  }
+
+  const Grid& grid_;
+  int rank_;
+  std::vector<State> after_;
+  std::vector<State> changed_;
 };
 
-// The first slot after what an op takes from the ranks beside it and from its own.
-int earliest_slot(const std::vector<RankSlots>& ranks, const Placed& op) {
-  int last = -1;
-  const auto follow = [&](int rank, int kind, int index) {
-    if (rank < 0 || rank == static_cast<int>(ranks.size()) || index < 0) return;
-    last = std::max(last, ranks[at(rank)][at(kind)][at(index)]);
-  };
-  if (op.kind == kForward0 || op.kind == kInput1) follow(op.rank - 1, op.kind, op.index);
-  if (op.kind == kForward1 || op.kind == kInput0) follow(op.rank + 1, op.kind, op.index);
-  if (op.kind != kForward0 && op.kind != kWeight) follow(op.rank, op.kind - 1, op.index);
-  follow(op.rank, op.kind, op.index - 1);
-  return last + 1;
+// The slot of a rank's input gradient number `index`, whatever its chunk. Sought from the nearer
+// end: ops advance while the pipeline fills or drains.
+int slot_of_input_gradient(const Grid& grid, int rank, int index) {
+  const std::vector<int8_t>& kinds = grid.kinds(rank);
+  const int count = 2 * grid.micro_batches();
+  const bool from_front = index < count / 2;
+  int slot = from_front ? 0 : static_cast<int>(kinds.size()) - 1;
+  for (int left = from_front ? index : count - 1 - index;; slot += from_front ? 1 : -1) {
+    if (kinds[at(slot)] != kInput0 && kinds[at(slot)] != kInput1) continue;
+    if (left-- == 0) return slot;
+  }
 }
 
 // The last forward of chunk 0 that comes first after slot `filled` of rank 0, if any does.
-std::optional<Placed> first_last_forward(const std::vector<RankSlots>& ranks, int filled) {
+std::optional<Placed> first_last_forward(const Grid& grid, int filled) {
   std::optional<Placed> first;
-  for (size_t rank = 0; rank < ranks.size(); ++rank) {
-    const int slot = ranks[rank][kForward0].back();
+  for (int rank = 0; rank < grid.ranks(); ++rank) {
+    const int slot = grid.slot(rank, kForward0, grid.micro_batches() - 1);
     const bool after = slot > filled || (slot == filled && rank > 0);
-    if (after && (!first || slot < first->slot)) {
-      first = Placed{slot, static_cast<int>(rank), kForward0, 0};
-    }
+    if (after && (!first || slot < first->slot)) first = Placed{slot, rank, kForward0, 0};
   }
   return first;
 }
@@ -193,60 +265,41 @@ std::optional<Placed> first_last_forward(const std::vector<RankSlots>& ranks, in
 // Ops advance into free slots while the pipeline drains (after the first rank's last forward of
 // chunk 0) and, once weight gradients are placed, while it fills (until the first rank's first
 // input gradient of chunk 0).
-void reorder(std::vector<RankSlots>& ranks, int micro_batches) {
-  const bool weights_placed = ranks.front().size() > kWeight;
-  std::vector<RankGrid> grids(ranks.begin(), ranks.end());
+void reorder(Grid& grid) {
+  std::vector<Held> held;
   int most = 0;
-  for (const RankGrid& grid : grids) most = std::max(most, grid.peak());
-  const auto advance = [&](const Placed& op) {
-    RankGrid& grid = grids[at(op.rank)];
-    int to = earliest_slot(ranks, op);
-    if (op.kind == kWeight) {
-      to = std::max(to, grid.slot_of_input_gradient(op.index, 2 * micro_batches) + 1);
-    }
-    while (to < op.slot && !grid.advance(op.slot, to, most)) ++to;
-    ranks[at(op.rank)][at(op.kind)][at(op.index)] = std::min(to, op.slot);
-  };
-  const int filled = ranks.front()[kInput0].front();
-  if (weights_placed) {
-    for_each_in_order(ranks, 0, filled, advance);
+  for (int rank = 0; rank < grid.ranks(); ++rank) {
+    most = std::max(most, held.emplace_back(grid, rank).peak());
   }
-  const std::optional<Placed> drains = first_last_forward(ranks, filled);
+  const auto advance = [&](const Placed& op) {
+    int to = grid.earliest_slot(op);
+    if (op.kind == kWeight) {
+      to = std::max(to, slot_of_input_gradient(grid, op.rank, op.index) + 1);
+    }
+    if (to >= op.slot) return;
+    to = static_cast<int>(held[at(op.rank)].advance(at(op.slot), at(to), most));
+    if (to < op.slot) grid.move(op, to);
+  };
+  const int filled = grid.slot(0, kInput0, 0);
+  if (grid.weights_placed()) grid.for_each(0, filled, advance);
+  const std::optional<Placed> drains = first_last_forward(grid, filled);
   if (!drains) return;
-  for_each_in_order(ranks, drains->slot, end_of(ranks), [&](const Placed& op) {
+  grid.for_each(drains->slot, std::nullopt, [&](const Placed& op) {
     if (op.slot > drains->slot || op.rank > drains->rank) advance(op);
   });
 }
 
-// The same order with every op as early as its inputs and its rank allow.
-void squeeze(std::vector<RankSlots>& ranks) {
-  std::vector<int> next_free(ranks.size(), 0);
-  for_each_in_order(ranks, 0, end_of(ranks), [&](const Placed& op) {
-    const int slot = std::max(earliest_slot(ranks, op), next_free[at(op.rank)]);
-    ranks[at(op.rank)][at(op.kind)][at(op.index)] = slot;
-    next_free[at(op.rank)] = slot + 1;
-  });
-}
-
-void place_all_weights(std::vector<RankSlots>& ranks) {
-  for (RankSlots& slots : ranks) place_weights(slots);
-}
-
-void remove_weights(std::vector<RankSlots>& ranks) {
-  for (RankSlots& slots : ranks) slots.resize(kWeight);
-}
-
 // Of the weight gradients that are to do, those of chunk 1 go first.
-std::vector<Op> program_of(const RankSlots& slots, int rank, int pipeline) {
-  const std::array<int, 2> stages = {rank, 2 * pipeline - 1 - rank};
+std::vector<Op> program_of(const Grid& grid, int rank) {
+  const std::array<int, 2> stages = {rank, 2 * grid.ranks() - 1 - rank};
   std::array<int, 5> done{};
   std::array<int, 2> weights{};
   std::vector<Op> program;
-  program.reserve(6 * slots.front().size());
+  program.reserve(6 * at(grid.micro_batches()));
   const auto add = [&](OpKind kind, size_t chunk, int micro_batch) {
     program.push_back({kind, false, stages[chunk], micro_batch});
   };
-  for (const int kind : kinds_by_slot(slots)) {
+  for (const int kind : grid.kinds(rank)) {
     if (kind == kFree) continue;
     const int index = done[at(kind)]++;
     if (kind == kWeight) {
@@ -262,28 +315,19 @@ std::vector<Op> program_of(const RankSlots& slots, int rank, int pipeline) {
 
 Schedule from_first_slots(const char* name, const std::vector<FirstSlots>& first,
                           int micro_batches) {
-  const int pipeline = static_cast<int>(first.size());
-  std::vector<RankSlots> ranks;
-  for (const FirstSlots& of_rank : first) {
-    RankSlots& slots = ranks.emplace_back();
-    for (const int slot : of_rank) {
-      std::vector<int>& of_kind = slots.emplace_back();
-      of_kind.reserve(at(micro_batches));
-      for (int i = 0; i < micro_batches; ++i) of_kind.push_back(slot + kPeriod * i);
-    }
-  }
-  place_all_weights(ranks);
-  reorder(ranks, micro_batches);
-  squeeze(ranks);
-  remove_weights(ranks);
-  reorder(ranks, micro_batches);
-  place_all_weights(ranks);
-  squeeze(ranks);
-  remove_weights(ranks);
-  place_all_weights(ranks);
-  Schedule schedule{name, micro_batches, v_placement(pipeline, 2), {}};
-  for (int rank = 0; rank < pipeline; ++rank) {
-    schedule.ranks.push_back(program_of(ranks[at(rank)], rank, pipeline));
+  Grid grid(first, micro_batches);
+  grid.place_weights();
+  reorder(grid);
+  grid.squeeze();
+  grid.remove_weights();
+  reorder(grid);
+  grid.place_weights();
+  grid.squeeze();
+  grid.remove_weights();
+  grid.place_weights();
+  Schedule schedule{name, micro_batches, v_placement(grid.ranks(), 2), {}};
+  for (int rank = 0; rank < grid.ranks(); ++rank) {
+    schedule.ranks.push_back(program_of(grid, rank));
   }
   return schedule;
 }
