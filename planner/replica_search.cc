@@ -19,6 +19,20 @@ int64_t total_of(const Job& job, const Layout& layout) {
   return job.training.global_batch / layout.micro_batch;
 }
 
+int64_t ceil_of(int64_t dividend, int64_t divisor) {
+  return (dividend + divisor - 1) / divisor;
+}
+
+// No schedule is through with more micro-batches before `seconds`.
+int64_t most_in_time(const CutTimes& times, double seconds) {
+  double most = static_cast<double>(std::numeric_limits<int>::max());
+  for (size_t rank = 0; rank < times.work.size(); ++rank) {
+    const double for_work = seconds - times.optimizer - times.reduction[rank];
+    most = std::min(most, for_work / times.work[rank] + 1e-6);  // whatever rounding makes of it
+  }
+  return static_cast<int64_t>(std::max(0.0, most));
+}
+
 void set_counts(MixedReplicas& mixed, const std::vector<int>& micro_batches) {
   mixed.layout.shares.clear();
   for (size_t i = 0; i < mixed.sets.size(); ++i) {
@@ -172,16 +186,29 @@ void ReplicaSearch::open(const Degrees& closed) {
   }
 }
 
-// However the micro-batches are shared out, the sets are not done before all are.
+// However the micro-batches are shared out, one of the sets is not done before: when all are, were
+// micro-batches divisible, or then as soon as enough whole ones are.
 double ReplicaSearch::bound_of(const Degrees& degrees) {
-  double speed = 0, work = static_cast<double>(total_of(job_, degrees.layout));
+  const auto total = static_cast<double>(total_of(job_, degrees.layout));
+  std::vector<QuickBound> bounds;
+  double at_slowest = 0, at_average = 0, waited = 0;  // micro-batches, the first two a second
   for (size_t i = 0; i < degrees.sets.size(); ++i) {
-    const double one = model_.quick_bound(part_of(degrees, i, 1));
-    const double each = model_.quick_bound(part_of(degrees, i, 2)) - one;
-    speed += degrees.sets[i].replicas / each;
-    work += degrees.sets[i].replicas * (one - each) / each;
+    const QuickBound& bound = bounds.emplace_back(model_.quick_bounds(part_of(degrees, i, 1)));
+    at_slowest += degrees.sets[i].replicas / bound.slowest;
+    at_average += degrees.sets[i].replicas / bound.average;
+    waited += degrees.sets[i].replicas * bound.waits / bound.average;
   }
-  return work / speed;
+  double seconds = std::max(total / at_slowest, (total + waited) / at_average);
+  for (;;) {
+    double done = 0, next = kNever;
+    for (size_t i = 0; i < bounds.size(); ++i) {
+      const double each = bounds[i].micro_batches(seconds);
+      done += degrees.sets[i].replicas * each;
+      next = std::min(next, bounds[i].seconds(each + 1));
+    }
+    if (done >= total) return seconds;
+    seconds = next;
+  }
 }
 
 bool ReplicaSearch::may_fit(const Degrees& degrees) {
@@ -239,21 +266,29 @@ std::vector<ReplicaSearch::Counts> ReplicaSearch::counts_in_time(
     parts.push_back(part_of({mixed.layout, mixed.sets, 0}, i, 1));
     parts.back().placement.near = mixed.near;
   }
-  const auto bound = [&](size_t set, int micro_batches) {
-    parts[set].micro_batches = micro_batches;
+  const auto bound = [&](size_t set, int64_t micro_batches) {
+    parts[set].micro_batches = static_cast<int>(micro_batches);
     return model_.cut_bound(parts[set], times[set]);
   };
-  // A step takes the longer the more there are: the most that may be done in time.
+  // A step takes the longer the more there are. The most that may be done in time: first whatever
+  // the schedule, which mostly tells already that it cannot be; then the one that is named.
   std::vector<int64_t> most(sets);
   int64_t room = 0;
   for (size_t i = 0; i < sets; ++i) {
-    int late = static_cast<int>(total / mixed.sets[i].replicas) + 1, done = 0;
+    most[i] = std::min(total / mixed.sets[i].replicas, most_in_time(times[i], in_time));
+    room += most[i] * mixed.sets[i].replicas;
+  }
+  for (size_t i = 0; i < sets && room >= total; ++i) {
+    const int64_t replicas = mixed.sets[i].replicas;
+    const int64_t others = room - most[i] * replicas;
+    int64_t late = most[i] + 1, done = std::max<int64_t>(1, ceil_of(total - others, replicas)) - 1;
+    if (bound(i, done + 1) >= in_time) return {};
     while (late - done > 1) {
-      const int middle = done + (late - done) / 2;
+      const int64_t middle = done + (late - done) / 2;
       (bound(i, middle) < in_time ? done : late) = middle;
     }
+    room -= (most[i] - done) * replicas;
     most[i] = done;
-    room += most[i] * mixed.sets[i].replicas;
   }
   std::vector<Counts> result;
   if (room < total) return result;
@@ -268,7 +303,7 @@ std::vector<ReplicaSearch::Counts> ReplicaSearch::counts_in_time(
     }
     int64_t others = 0;
     for (size_t k = i + 1; k < sets; ++k) others += mixed.sets[k].replicas * most[k];
-    const int64_t least = std::max<int64_t>(1, (left - others + replicas - 1) / replicas);
+    const int64_t least = std::max<int64_t>(1, ceil_of(left - others, replicas));
     for (int64_t count = least; count <= std::min(most[i], left / replicas); ++count) {
       now[i] = static_cast<int>(count);
       share(i + 1, left - count * replicas);

@@ -1,6 +1,7 @@
 #pragma once
 
 #include <algorithm>
+#include <cmath>
 #include <map>
 #include <memory>
 #include <optional>
@@ -36,6 +37,23 @@ struct CutTimes {
   double optimizer = 0;  // what follows
 };
 
+// Lower bounds of the step time of any cut and schedule, for any number of micro-batches.
+struct QuickBound {
+  double slowest = 0;  // a micro-batch takes on the rank that has most to do
+  double average = 0;  // and on average, after the ranks
+  double waits = 0;    // have waited so long on average
+
+  double seconds(double micro_batches) const {
+    return std::max(slowest * micro_batches, average * micro_batches + waits);
+  }
+  // The most whole ones that may be done in so many seconds.
+  double micro_batches(double seconds) const {
+    constexpr double kRounding = 1 + 1e-9;
+    const double most = std::min(seconds / slowest, (seconds - waits) / average);
+    return std::max(0.0, std::floor(most * kRounding));
+  }
+};
+
 // The analytic model of a training step of one job on a cluster: from a layout and where it sits to
 // seconds and bytes. Figures come from the cluster file and the kernel counts; on CPU nodes of one
 // kind those of a profile take their place where it has them, and ranks that share cores slow each
@@ -56,7 +74,10 @@ class StepModel {
 
   // Lower bounds of the step time of any cut and schedule of this layout, and of the schedule that
   // this layout names on a cut. All schedules on one cut share its times.
-  double quick_bound(const PlacedLayout& layout);
+  QuickBound quick_bounds(const PlacedLayout& layout);
+  double quick_bound(const PlacedLayout& layout) {
+    return quick_bounds(layout).seconds(layout.micro_batches);
+  }
   CutTimes cut_times(const PlacedLayout& layout, const std::vector<Stage>& stages);
   // The same cut of the same layout with its ranks in another order.
   void move(const PlacedLayout& layout, const std::vector<Stage>& stages, CutTimes& times);

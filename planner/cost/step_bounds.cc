@@ -46,7 +46,7 @@ double whole_layers_seconds(const std::vector<RankKind>& kinds, int layers) {
 // all. Rank r does not have the time in which the first micro-batch passes the stages before its
 // own first, number r: the embedding, and a layer on each but stage 0. And no rank holds part of a
 // layer.
-double StepModel::quick_bound(const PlacedLayout& layout) {
+QuickBound StepModel::quick_bounds(const PlacedLayout& layout) {
   constexpr double kNone = std::numeric_limits<double>::infinity();
   double per_second = 0, embedding = kNone, head = kNone;
   double first_forward = kNone, layer_forward = kNone;
@@ -60,24 +60,28 @@ double StepModel::quick_bound(const PlacedLayout& layout) {
     first_forward = std::min(first_forward, model.embedding.total().forward);
     layer_forward = std::min(layer_forward, model.layer.total().forward);
   });
-  const double all = pace(layout) * layout.micro_batches;
-  const double average = all * (job_.model.layers + embedding + head) / per_second;
-  const double slowest = std::max(average, all * whole_layers_seconds(kinds, job_.model.layers));
+  const double pace = this->pace(layout);
+  const int layers = job_.model.layers;
+  QuickBound bound;
+  bound.average = pace * (layers + embedding + head) / per_second;
+  bound.slowest = std::max(bound.average, pace * whole_layers_seconds(kinds, layers));
   if (const MeasuredStep* profile = measured(layout)) {
-    return std::max(slowest, profile->average_bound(layout, average));
+    bound.slowest = std::max(bound.slowest, profile->average_bound(layout, bound.average));
+    return bound;
   }
-  if (own_ != nullptr) return slowest;  // its stages may lie anywhere
-  double waits = 0;                     // by rank, in layers of that rank
+  if (own_ != nullptr) return bound;  // its stages may lie anywhere
+  double waits = 0;                   // by rank, in layers of that rank
   double first = 0;
   for_each_kind(layout, [&](const ModelSeconds& model, int count) {
     const double ranks = count, last = first + ranks - 1;
     const double behind_0 = first == 0 ? ranks - 1 : ranks;
-    const double layers = (first + last) / 2 * ranks - behind_0;  // sum of r - 1, where r > 0
-    waits +=
-        (behind_0 * first_forward + layers * layer_forward) / work_of(layout, model.layer.total());
+    const double layers_before = (first + last) / 2 * ranks - behind_0;  // sum of r - 1 for r > 0
+    waits += (behind_0 * first_forward + layers_before * layer_forward) /
+             work_of(layout, model.layer.total());
     first += ranks;
   });
-  return std::max(slowest, average + pace(layout) * waits / per_second);
+  bound.waits = pace * waits / per_second;
+  return bound;
 }
 
 CutTimes StepModel::cut_times(const PlacedLayout& layout, const std::vector<Stage>& stages) {
