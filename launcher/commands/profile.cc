@@ -115,9 +115,9 @@ size_t unsettled(const std::vector<Repeated<Sample>>& runs) {
 }
 
 template <class Sample>
-std::vector<Sample> quickest(const std::vector<Repeated<Sample>>& runs) {
+std::vector<Sample> typical(const std::vector<Repeated<Sample>>& runs) {
   std::vector<Sample> samples;
-  for (const Repeated<Sample>& run : runs) samples.push_back(run.quickest());
+  for (const Repeated<Sample>& run : runs) samples.push_back(run.typical());
   return samples;
 }
 
@@ -149,11 +149,11 @@ class Profiler {
         if (!messages[i].settled()) measure_messages(series.messages[i], messages[i]);
       }
     }
-    const std::vector<RunSample> samples = quickest(ops);
+    const std::vector<RunSample> samples = typical(ops);
     fmt::print(stderr, "{}", disturbance(samples));
     profile.measured = fit_parts(samples, head_share(job_, nodes));
     profile.end = fit_step_end(samples);
-    profile.message = fit_message(quickest(messages), profile.end);
+    profile.message = fit_message(typical(messages), profile.end);
     return profile;
   }
 

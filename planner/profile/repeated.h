@@ -1,37 +1,45 @@
 #pragma once
 
 #include <algorithm>
-#include <limits>
+#include <cstddef>
 #include <utility>
+#include <vector>
 
 namespace trireme {
 
-// A measurement that is taken again and again. What else a machine does only ever adds to the time,
-// so the quickest sample counts; once another agrees with it, no more are needed.
+// A measurement that is taken again and again until two samples agree: then both saw the machine as
+// it mostly is, and not as it was for a moment.
 template <class Sample>
 class Repeated {
  public:
   static constexpr double kAgreement = 1.03;
 
-  // Both of the same thing; `seconds`: what the sample took.
+  // All of the same thing; `seconds`: what the sample took.
   void add(const Sample& sample, double seconds) {
-    if (seconds < least_) {
-      quickest_ = sample;
-      next_ = std::exchange(least_, seconds);
-    } else {
-      next_ = std::min(next_, seconds);
-    }
+    const auto after =
+        std::upper_bound(samples_.begin(), samples_.end(), seconds,
+                         [](double value, const auto& known) { return value < known.first; });
+    samples_.insert(after, {seconds, sample});
   }
 
-  bool settled() const { return next_ < kNever && next_ <= least_ * kAgreement; }
-  const Sample& quickest() const { return quickest_; }
+  bool settled() const { return first_that_agrees() < samples_.size(); }
+
+  // The quicker of two that agree, else the middle one. There must be a sample.
+  const Sample& typical() const {
+    return samples_[settled() ? first_that_agrees() : (samples_.size() - 1) / 2].second;
+  }
 
  private:
-  static constexpr double kNever = std::numeric_limits<double>::infinity();
+  // The quickest that the next agrees with; how many samples there are where there is none.
+  size_t first_that_agrees() const {
+    const auto agrees = [](const auto& a, const auto& b) {
+      return b.first <= a.first * kAgreement;
+    };
+    const auto found = std::adjacent_find(samples_.begin(), samples_.end(), agrees);
+    return static_cast<size_t>(found - samples_.begin());
+  }
 
-  Sample quickest_{};
-  double least_ = kNever;
-  double next_ = kNever;  // the least of the others
+  std::vector<std::pair<double, Sample>> samples_;  // by seconds
 };
 
 }  // namespace trireme
