@@ -4,13 +4,13 @@
 #include <fmt/format.h>
 #include <malloc.h>
 #include <unistd.h>
+#include <algorithm>
 #include <chrono>
 #include <cstdio>
 #include <cstdlib>
 #include <exception>
 #include <nlohmann/json.hpp>
 #include <string>
-#include <thread>
 
 #include "planner/plan/rehearsal.h"
 #include "planner/plan/run_directory.h"
@@ -20,6 +20,7 @@
 #include "runtime/control/control_client.h"
 #include "runtime/train/rehearsal.h"
 #include "runtime/train/trainer.h"
+#include "topology/base/cores.h"
 
 namespace trireme {
 namespace {
@@ -29,13 +30,12 @@ constexpr auto kRendezvousPatience = std::chrono::seconds(60);
 // one that is alive and slow.
 constexpr auto kReceivePatience = std::chrono::minutes(30);
 
-// As many threads as the node's cores leave each of its ranks.
+// As many threads as the cores that the node's ranks may use leave each of them.
 int threads_for(const Plan& plan, Rank rank) {
   const auto& node = plan.placement[rank.value].node;
   int ranks = 0;
   for (const auto& placed : plan.placement) ranks += placed.node == node ? 1 : 0;
-  const auto cores = static_cast<int>(std::thread::hardware_concurrency());
-  return std::max(1, cores / std::max(1, ranks));
+  return std::max(1, usable_cores() / std::max(1, ranks));
 }
 
 double tokens_of_step(const Plan& plan) {
