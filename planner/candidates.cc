@@ -122,6 +122,13 @@ class Enumeration {
         continue;
       }
       const int share = job_.training.global_batch / data;
+      if (pins_.micro_batch && share % *pins_.micro_batch != 0) {
+        reject(fmt::format("tensor={} pipeline={} data={} micro_batch={}", tensor, pipeline, data,
+                           *pins_.micro_batch),
+               fmt::format("micro-batches of {} do not divide the {} samples of a replica",
+                           *pins_.micro_batch, share));
+        continue;
+      }
       for (const int micro_batch :
            pins_.micro_batch ? std::vector<int>{*pins_.micro_batch} : divisors(share)) {
         with_batch(tensor, pipeline, data, micro_batch);

@@ -43,7 +43,8 @@ std::optional<Prediction> without_limit(Job job, Cluster cluster, const Layout& 
               .schedule = layout.schedule,
               .sequence_parallel = layout.sequence_parallel,
               .recompute = layout.recompute,
-              .recompute_ranks = layout.recompute_ranks};
+              .recompute_ranks = layout.recompute_ranks,
+              .even_cut = job.pins.even_cut};
   for (NodeGroup& group : cluster.groups) {
     group.device.memory_bytes = std::numeric_limits<double>::infinity();
   }

@@ -14,6 +14,7 @@ constexpr size_t kInLine = 8;
 
 LookAhead::LookAhead(std::vector<std::unique_ptr<Lookout>> lookouts)
     : lookouts_(std::move(lookouts)) {
+  threads_.reserve(lookouts_.size());
   try {
     for (const auto& lookout : lookouts_) {
       threads_.emplace_back([this, &lookout] { work(*lookout); });

@@ -83,6 +83,31 @@ std::vector<Run> Lookout::fastest_spread(const Layout& layout, const std::vector
   return runs;
 }
 
+// Of all ways to spread a layout over its node groups. With as many ranks as possible on the
+// fastest the pipeline has done most at any time, but for what ranks wait for at first where a
+// third group lies between others. Which group the ranks belong to that recompute is open, too:
+// then none does, or, as measured figures may say anything, each takes the least of both.
+double Lookout::bound_of_spreads(PlacedLayout layout, size_t sequence) {
+  const std::vector<size_t>& groups = sequences_[sequence];
+  if (groups.size() == 1) return model_.quick_bound(layout);
+  const bool in_part = layout.recompute_ranks > 0;
+  double least_share = 1;
+  if (in_part) {
+    const Layout recomputing = layout;
+    layout.recompute = Recompute::none;
+    layout.recompute_ranks = 0;
+    for (const size_t group : groups) {
+      const double share =
+          model_.layer_seconds(recomputing, group) / model_.layer_seconds(layout, group);
+      least_share = std::min(least_share, share);
+    }
+    layout.placement.runs = fastest_spread(layout, groups);
+  }
+  QuickBound bound = model_.quick_bounds(layout);
+  if (in_part || groups.size() > 2) bound.waits = 0;
+  return least_share * bound.seconds(layout.micro_batches);
+}
+
 // Recomputation only adds to the work that the bound is made of, and sharding is no part of it; but
 // figures that were measured may say anything.
 Candidate Lookout::degrees(const Layout& layout, size_t sequence, int64_t order) {
@@ -95,7 +120,7 @@ Candidate Lookout::degrees(const Layout& layout, size_t sequence, int64_t order)
                       choice.optimizer_sharding != options.front().optimizer_sharding;
     if (adds && !options_.profile) continue;
     take(choice, candidate.layout, sequence);
-    candidate.seconds = std::min(candidate.seconds, model_.quick_bound(candidate.layout));
+    candidate.seconds = std::min(candidate.seconds, bound_of_spreads(candidate.layout, sequence));
   }
   return candidate;
 }
@@ -106,9 +131,9 @@ std::vector<Candidate> Lookout::with_options(const Candidate& degrees) {
   candidate.known = sequences_[degrees.sequence].size() > 1 ? Known::options : Known::spread;
   for (const Options& choice : options(degrees.layout, degrees.sequence)) {
     take(choice, candidate.layout, degrees.sequence);
-    candidate.seconds = model_.quick_bound(candidate.layout);
+    candidate.seconds = bound_of_spreads(candidate.layout, degrees.sequence);
     result.push_back(candidate);
-    candidate.order += kMostCompletions;
+    candidate.order += kMostCompletions * kMostSpreads;
   }
   return result;
 }
@@ -135,7 +160,7 @@ Look Lookout::spread(const Candidate& options) {
     Candidate& candidate = look.found.emplace_back(options);
     candidate.layout.placement.runs = std::move(runs);
     candidate.order = order;
-    order += kMostCompletions >> 8;
+    order += kMostCompletions;
     candidate.known = Known::spread;
     candidate.seconds = model_.quick_bound(candidate.layout);
   }
@@ -156,7 +181,7 @@ Lookout::Cut& Lookout::cut_for(const PlacedLayout& layout, Cuts& cuts) {
   }
   Cut& fastest = known->second;
   const bool may_shrink = !own && layout.chunks == 1 && layout.recompute_ranks == 0;
-  if (!may_shrink || lacks_at_least(layout, fastest.memory) <= 0) return fastest;
+  if (!may_shrink || model_.lacks_at_least(layout, fastest.memory) <= 0) return fastest;
   auto stages = model_.smaller_cut(layout, fastest.stages, fastest.memory);
   return stages ? cuts.smaller.emplace(cut_of(layout, *std::move(stages))) : fastest;
 }
@@ -207,23 +232,12 @@ Look Lookout::complete(Candidate candidate, double closest) {
   return look;
 }
 
-// Bytes that some device lacks for what any schedule of this name holds; 0 where none does.
-double Lookout::lacks_at_least(const Layout& layout, const CutMemory& cut) const {
-  const std::vector<int> peaks =
-      least_peak_activations(layout.schedule, layout.pipeline, layout.chunks, layout.micro_batches);
-  double missing = 0;
-  for (size_t rank = 0; rank < peaks.size(); ++rank) {
-    missing = std::max(missing, cut.least_activation[rank] * peaks[rank] - cut.room[rank]);
-  }
-  return missing;
-}
-
 // Where what any schedule of this name holds does not fit. It is looked at more closely only where
 // it may be told, or where it fits but for what rounding makes of the sum.
 std::optional<Look::Missed> Lookout::miss_at_least(const Candidate& candidate, const CutMemory& cut,
                                                    double closest) const {
   constexpr double kByte = 1;
-  const double missing = lacks_at_least(candidate.layout, cut);
+  const double missing = model_.lacks_at_least(candidate.layout, cut);
   if (missing <= 0 || options_.any_memory) return std::nullopt;
   if (missing >= std::max(closest, kByte) && !options_.keep_rejections) {
     return Look::Missed{candidate.seconds, missing, std::nullopt};

@@ -39,8 +39,10 @@ struct Candidate {
   std::optional<int> group = std::nullopt;
 };
 
-// More than a layout can have completions, and than degrees can have options.
-constexpr int64_t kMostCompletions = int64_t{1} << 24;
+// More than a layout can have completions, options ways to be spread over kinds of node, and
+// degrees options: candidates of degrees number what may come of them without a gap too few.
+constexpr int64_t kMostCompletions = int64_t{1} << 16;
+constexpr int64_t kMostSpreads = int64_t{1} << 18;
 constexpr int64_t kMostOptions = 128;
 
 // What a closer look at a candidate finds.
@@ -94,6 +96,7 @@ class Lookout {
 
   void take(const Options& options, PlacedLayout& layout, size_t sequence);
   std::vector<Run> fastest_spread(const Layout& layout, const std::vector<size_t>& groups);
+  double bound_of_spreads(PlacedLayout layout, size_t sequence);
   Look open_options(const Candidate& degrees);
   Look spread(const Candidate& options);
   Look complete(Candidate candidate, double closest);
@@ -107,7 +110,6 @@ class Lookout {
                                             double closest) const;
   std::optional<Look::Missed> miss(const Candidate& candidate,
                                    const std::vector<MemoryParts>& memory) const;
-  double lacks_at_least(const Layout& layout, const CutMemory& cut) const;
   bool fits_without_recomputation(PlacedLayout layout);
 
   const Job& job_;

@@ -244,23 +244,59 @@ ReplicaSearch::Cut ReplicaSearch::cut_of(const Degrees& degrees) {
 void ReplicaSearch::complete(const Degrees& degrees, const Cut& cut) {
   for (const auto& [near, times] : cut.times) {
     MixedReplicas mixed{degrees.layout, degrees.sets, near, cut.stages, {}, 0};
-    for (const Counts& counts : counts_in_time(mixed, times)) {
-      if (counts.bound >= most_of(mixed)) break;
-      set_counts(mixed, counts.micro_batches);
-      if (!is_built(mixed.layout)) continue;
-      ++considered_;
-      if (fits(mixed)) try_schedules(mixed);
+    if (most_of(mixed) == kNever) {
+      set_counts(mixed, std::vector<int>(mixed.sets.size(), 1));  // which hold the least
+      if (!least_fits(mixed)) return;
+      find_any(mixed, times, bound_of(degrees));
     }
+    if (most_of(mixed) < kNever) try_counts(mixed, counts_in_time(mixed, times, most_of(mixed)));
   }
 }
 
-// All ways to share out the micro-batches that may be done in time, best bound first: the last set
-// takes what the others leave.
-std::vector<ReplicaSearch::Counts> ReplicaSearch::counts_in_time(
-    const MixedReplicas& mixed, const std::vector<CutTimes>& times) {
+// While nothing bounds the step, there are more ways to share out the micro-batches than can be
+// listed. So first those that may be done within `seconds`, then in ever longer times, until
+// something fits.
+void ReplicaSearch::find_any(MixedReplicas& mixed, const std::vector<CutTimes>& times,
+                             double seconds) {
+  const double longest = longest_bound(mixed, times);
+  for (double share = 1.0 / 256; most_of(mixed) == kNever && seconds <= longest;) {
+    seconds *= 1 + share;
+    const std::vector<Counts> counts = counts_in_time(mixed, times, seconds);
+    if (!counts.empty()) share *= 2;
+    try_counts(mixed, counts);
+  }
+}
+
+// Of the set that would take longest with all micro-batches.
+double ReplicaSearch::longest_bound(const MixedReplicas& mixed,
+                                    const std::vector<CutTimes>& times) const {
+  double longest = 0;
+  for (size_t i = 0; i < mixed.sets.size(); ++i) {
+    PlacedLayout part = part_of({mixed.layout, mixed.sets, 0}, i, 1);
+    part.placement.near = mixed.near;
+    part.micro_batches = static_cast<int>(total_of(job_, mixed.layout) / mixed.sets[i].replicas);
+    longest = std::max(longest, model_.cut_bound(part, times[i]));
+  }
+  return longest;
+}
+
+void ReplicaSearch::try_counts(MixedReplicas& mixed, const std::vector<Counts>& all) {
+  for (const Counts& counts : all) {
+    if (counts.bound >= most_of(mixed)) break;
+    set_counts(mixed, counts.micro_batches);
+    if (!is_built(mixed.layout)) continue;
+    ++considered_;
+    if (fits(mixed)) try_schedules(mixed);
+  }
+}
+
+// All ways to share out the micro-batches that may be done in less time, best bound first: the last
+// set takes what the others leave.
+std::vector<ReplicaSearch::Counts> ReplicaSearch::counts_in_time(const MixedReplicas& mixed,
+                                                                 const std::vector<CutTimes>& times,
+                                                                 double in_time) {
   const int64_t total = total_of(job_, mixed.layout);
   const size_t sets = mixed.sets.size();
-  const double in_time = most_of(mixed);
   std::vector<PlacedLayout> parts;
   for (size_t i = 0; i < sets; ++i) {
     parts.push_back(part_of({mixed.layout, mixed.sets, 0}, i, 1));
@@ -334,13 +370,20 @@ double ReplicaSearch::most_of(const MixedReplicas& mixed) const {
   return same == best_.end() ? most_ : std::min(most_, same->seconds);
 }
 
-bool ReplicaSearch::fits(const MixedReplicas& mixed) {
+// Whatever the schedule of that name holds.
+bool ReplicaSearch::least_fits(const MixedReplicas& mixed) const {
   if (options_.any_memory) return true;
   for (size_t i = 0; i < mixed.sets.size(); ++i) {
     const PlacedLayout part = mixed.part(i);
     const CutMemory memory = model_.cut_memory(part, mixed.stages);
     if (trials_.worst_miss(part, model_.least_memory(part, memory)).second > 0) return false;
   }
+  return true;
+}
+
+bool ReplicaSearch::fits(const MixedReplicas& mixed) {
+  if (options_.any_memory) return true;
+  if (!least_fits(mixed)) return false;
   for (size_t i = 0; i < mixed.sets.size(); ++i) {
     const PlacedLayout part = mixed.part(i);
     const auto least = trials_.built(part, trials_.groups_of(part).front());

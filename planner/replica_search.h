@@ -70,9 +70,13 @@ class ReplicaSearch {
   bool may_fit(const Degrees& degrees);
   Cut cut_of(const Degrees& degrees);
   void complete(const Degrees& degrees, const Cut& cut);
-  std::vector<Counts> counts_in_time(const MixedReplicas& mixed,
-                                     const std::vector<CutTimes>& times);
+  std::vector<Counts> counts_in_time(const MixedReplicas& mixed, const std::vector<CutTimes>& times,
+                                     double in_time);
+  void find_any(MixedReplicas& mixed, const std::vector<CutTimes>& times, double seconds);
+  double longest_bound(const MixedReplicas& mixed, const std::vector<CutTimes>& times) const;
+  void try_counts(MixedReplicas& mixed, const std::vector<Counts>& all);
   void try_schedules(const MixedReplicas& mixed);
+  bool least_fits(const MixedReplicas& mixed) const;
   // Whether all sets have memory for what the shortest groups hold.
   bool fits(const MixedReplicas& mixed);
   double most_of(const MixedReplicas& mixed) const;

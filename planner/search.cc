@@ -159,7 +159,7 @@ class Search {
     if (count == 0) return;
     const size_t options = lookout_.options(layout, sequence).size();
     result_.considered += static_cast<int64_t>(count * options);
-    const int64_t order = ++degrees_ * kMostCompletions * kMostOptions;
+    const int64_t order = ++degrees_ * kMostCompletions * kMostSpreads * kMostOptions;
     candidates_.push_back(lookout_.degrees(layout, sequence, order));
   }
 

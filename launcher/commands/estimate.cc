@@ -24,10 +24,11 @@ struct EstimateCommand {
 // goes to fragmentation; but who asks about one layout may be lucky.
 constexpr double kAllowance = 1.073741824;
 
-bool may_be_lucky(const Miss& miss, const Cluster& cluster) {
-  const bool cpu = std::any_of(cluster.groups.begin(), cluster.groups.end(),
-                               [](const NodeGroup& group) { return group.device.is_cpu(); });
-  return !cpu && miss.needed.total() <= kAllowance * miss.device_bytes;
+Cluster with_luck(Cluster cluster) {
+  for (NodeGroup& group : cluster.groups) {
+    if (!group.device.is_cpu()) group.device.memory_bytes *= kAllowance;
+  }
+  return cluster;
 }
 
 // A layout that does not fit is predicted all the same, as on devices with memory enough; then the
@@ -42,9 +43,10 @@ int estimate(const EstimateCommand& command) {
   if (const auto* none = std::get_if<NoPlan>(&answer)) {
     misfit = none->reason;
     if (!none->closest) throw Error(ErrorKind::no_layout, misfit);
-    lucky = may_be_lucky(*none->closest, cluster);
+    answer = try_plan(job, with_luck(cluster), options);
+    lucky = std::holds_alternative<PlanResult>(answer);
     options.any_memory = true;
-    answer = find_plan(job, cluster, options);
+    if (!lucky) answer = find_plan(job, cluster, options);
   }
   auto& result = std::get<PlanResult>(answer);
   if (lucky) {

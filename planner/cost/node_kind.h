@@ -47,7 +47,6 @@ class NodeKind {
            const Profile* profile);
 
   const NodeGroup& nodes() const { return nodes_; }
-  int device_count() const { return static_cast<int>(nodes_.hosts.size()) * nodes_.devices; }
   const std::optional<MeasuredStep>& measured() const { return measured_; }
   // Null where nothing was measured on such devices.
   const AcceleratorProfile* accelerator() const { return accelerator_; }

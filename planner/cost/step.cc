@@ -3,7 +3,6 @@
 #include <algorithm>
 #include <cmath>
 #include <limits>
-#include <numeric>
 
 #include "planner/assumptions.h"
 #include "planner/schedules/schedules.h"
@@ -162,12 +161,8 @@ std::vector<Stage> StepModel::cut(const PlacedLayout& layout) {
   std::vector<Stage> fastest = fastest_cut(layout);
   if (follows_own(layout) || layout.chunks > 1 || layout.recompute_ranks > 0) return fastest;
   const CutMemory memory = cut_memory(layout, fastest);
-  const std::vector<MemoryParts> least = least_memory(layout, memory);
-  bool fits = true;
-  for (int rank = 0; rank < layout.pipeline; ++rank) {
-    fits = fits && least[static_cast<size_t>(rank)].total() <= device_memory(layout, rank);
-  }
-  return fits ? fastest : smaller_cut(layout, fastest, memory).value_or(fastest);
+  if (lacks_at_least(layout, memory) <= 0) return fastest;
+  return smaller_cut(layout, fastest, memory).value_or(fastest);
 }
 
 // A rank that has room for more than its stage takes so many layers more, one that lacks it so many
@@ -341,6 +336,16 @@ std::vector<MemoryParts> StepModel::least_memory(const PlacedLayout& layout,
     memory[rank].activations = cut.least_activation[rank] * peaks[rank] + cut.passing[rank];
   }
   return memory;
+}
+
+double StepModel::lacks_at_least(const Layout& layout, const CutMemory& cut) const {
+  const std::vector<int> peaks =
+      least_peak_activations(layout.schedule, layout.pipeline, layout.chunks, layout.micro_batches);
+  double missing = 0;
+  for (size_t rank = 0; rank < peaks.size(); ++rank) {
+    missing = std::max(missing, cut.least_activation[rank] * peaks[rank] - cut.room[rank]);
+  }
+  return missing;
 }
 
 double StepModel::average_resident(const PlacedLayout& layout) {

@@ -102,6 +102,9 @@ class StepModel {
   // layout names, at least.
   CutMemory cut_memory(const PlacedLayout& layout, const std::vector<Stage>& stages) const;
   std::vector<MemoryParts> least_memory(const PlacedLayout& layout, const CutMemory& cut) const;
+  // Bytes that some device lacks for what any schedule of the layout's name holds; 0 where none
+  // does.
+  double lacks_at_least(const Layout& layout, const CutMemory& cut) const;
   // Parameters, gradients and optimizer state of the average pipeline rank: the fullest has no
   // less.
   double average_resident(const PlacedLayout& layout);

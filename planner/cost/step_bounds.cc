@@ -14,6 +14,12 @@ struct RankKind {
   int ranks = 0;
 };
 
+// Of a layer; the figures of a profile may say that it takes nothing, and it is divided by.
+double seconds_of_layer(const Layout& layout, const ModelSeconds& model) {
+  constexpr double kLeast = 1e-12;
+  return std::max(work_of(layout, model.layer.total()), kLeast);
+}
+
 // In which they can do so many layers, when none is split: the counts that fit into the time in
 // which they could, were layers divisible, and then the kind that is through with one more first.
 double whole_layers_seconds(const std::vector<RankKind>& kinds, int layers) {
@@ -52,7 +58,7 @@ QuickBound StepModel::quick_bounds(const PlacedLayout& layout) {
   double first_forward = kNone, layer_forward = kNone;
   std::vector<RankKind> kinds;
   for_each_kind(layout, [&](const ModelSeconds& model, int ranks) {
-    const double layer = work_of(layout, model.layer.total());
+    const double layer = seconds_of_layer(layout, model);
     kinds.push_back({layer, ranks});
     per_second += ranks / layer;
     embedding = std::min(embedding, work_of(layout, model.embedding.total()) / layer);
@@ -77,7 +83,7 @@ QuickBound StepModel::quick_bounds(const PlacedLayout& layout) {
     const double behind_0 = first == 0 ? ranks - 1 : ranks;
     const double layers_before = (first + last) / 2 * ranks - behind_0;  // sum of r - 1 for r > 0
     waits += (behind_0 * first_forward + layers_before * layer_forward) /
-             work_of(layout, model.layer.total());
+             seconds_of_layer(layout, model);
     first += ranks;
   });
   bound.waits = pace * waits / per_second;

@@ -13,7 +13,9 @@ Line line_through(const std::vector<double>& sizes, double size) {
 }
 
 StageCost Line::between(const StageCost& at_a, const StageCost& at_b) const {
-  const auto value = [&](double p, double q) { return std::max(0.0, between(p, q)); };
+  const auto value = [&](double p, double q) {
+    return std::max(share_b > 1 ? q : 0.0, between(p, q));
+  };
   return {value(at_a.forward, at_b.forward), value(at_a.input, at_b.input),
           value(at_a.weight, at_b.weight)};
 }

@@ -14,7 +14,7 @@ struct Line {
   double share_a = 1, share_b = 0;
 
   double between(double at_a, double at_b) const { return share_a * at_a + share_b * at_b; }
-  // Part by part; nothing takes less than nothing.
+  // Part by part; nothing takes less than nothing, and beyond `b` nothing less than at `b`.
   StageCost between(const StageCost& at_a, const StageCost& at_b) const;
 };
 

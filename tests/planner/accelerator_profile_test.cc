@@ -189,5 +189,27 @@ TEST(AcceleratorProfile, MistakesAreNamedWithTheirPlace) {
   EXPECT_THAT(complaint("forward = 0.001", "forwards = 0.001"), HasSubstr("forward"));
 }
 
+// The line through 1 and 4 would reach nothing at 16; a step of more cannot take less than of 4.
+TEST(AcceleratorProfile, BeyondTheLastMicroBatchNothingTakesLessThanThere) {
+  AcceleratorProfile profile;
+  profile.measured = {{.tensor = 1, .micro_batch = 1, .parts = {{4e-3, 4e-3, 4e-3}, {}, {}}},
+                      {.tensor = 1, .micro_batch = 4, .parts = {{3e-3, 3e-3, 3e-3}, {}, {}}}};
+  const auto parts = profile.parts(1, 16, false, Recompute::none);
+  ASSERT_TRUE(parts);
+  EXPECT_EQ(parts->layer.forward, 3e-3);
+  EXPECT_EQ(parts->layer.weight, 3e-3);
+}
+
+// No machine is like that, but a file may say so.
+TEST(AcceleratorProfile, ALayerThatTakesNothingIsPlannedWith) {
+  auto profile = std::make_shared<Profile>(parse_profile(kFile, "p.toml"));
+  for (auto& row : profile->accelerator->measured) row.parts.layer = {0, 0, 0};
+  Job job = gpt2_job(gpt2_model(8, 256, 8, 5000, 128), 16);
+  job.pins.tensor = 2;
+  PlanOptions options;
+  options.profile = profile;
+  EXPECT_GT(find_plan(job, round_cluster(1, 4, 80), options).plan.prediction.step_seconds, 0);
+}
+
 }  // namespace
 }  // namespace trireme

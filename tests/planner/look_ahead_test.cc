@@ -97,6 +97,37 @@ TEST_F(Lookouts, HandOutCandidatesLeastFirst) {
   EXPECT_FALSE(ahead.least());
 }
 
+// With ranks that recompute, most on the fastest groups is not the fastest way to spread a
+// pipeline: a slow group in the middle may be where recomputation costs least.
+TEST(LookoutBounds, HoldForAllWaysToSpreadAPipelineOverThreeKinds) {
+  Cluster cluster = round_cluster(1, 2, 800);
+  for (const double speed : {1.0 / 3, 0.99}) {
+    NodeGroup& group = cluster.groups.emplace_back(cluster.groups.front());
+    group.hosts = {"x" + std::to_string(cluster.groups.size())};
+    group.device.fp32_flops *= speed;
+  }
+  Job job = gpt2_job(gpt2_model(96, 1024, 16, 300, 1024), 600);
+  job.pins.recompute = Recompute::full;
+  job.pins.recompute_ranks = 2;
+  ScheduleCache schedules;
+  const PlanOptions options;
+  const std::vector<std::vector<size_t>> sequences = {{0, 1, 2}, {0, 2, 1}, {1, 0, 2}};
+  Lookout lookout(job, cluster, options, sequences, schedules,
+                  [](const std::string&, const std::string&) {});
+  for (size_t sequence = 0; sequence < sequences.size(); ++sequence) {
+    const Layout layout{.pipeline = 4, .micro_batches = 600};
+    const Candidate degrees = lookout.degrees(layout, sequence, 0);
+    for (const Candidate& option : lookout.with_options(degrees)) {
+      EXPECT_GE(option.seconds, degrees.seconds * (1 - 1e-12));
+      const Look look = lookout.look(option, 0);
+      EXPECT_EQ(look.found.size(), 3u);  // two of the four ranks on one of the groups
+      for (const Candidate& spread : look.found) {
+        EXPECT_GE(spread.seconds, option.seconds * (1 - 1e-12));
+      }
+    }
+  }
+}
+
 void expect_same(const Look& a, const Look& b) {
   EXPECT_EQ(a.first_simulation, b.first_simulation);
   EXPECT_EQ(a.missed.size(), b.missed.size());

@@ -6,6 +6,7 @@
 #include <algorithm>
 #include <map>
 #include <random>
+#include <set>
 
 #include "planner/checker.h"
 #include "planner/cost/step.h"
@@ -313,6 +314,40 @@ TEST(Search, EveryPinIsHonoured) {
   EXPECT_EQ(plan.layout, expected);
   ASSERT_EQ(plan.placement.size(), 8u);
   EXPECT_EQ(plan.placement[5], (PlacedRank{"n1", 1}));
+}
+
+// 12 samples in micro-batches of 4 are three of them: two or four replicas would leave some out.
+TEST(Search, APinnedMicroBatchLeavesNoSampleOut) {
+  Job job = gpt2_job(gpt2_model(4, 256, 8, 1000, 128), 12);
+  job.pins.micro_batch = 4;
+  PlanOptions options{.top = 1000};
+  options.keep_rejections = true;
+  const PlanResult result = find_plan(job, round_cluster(1, 8, 80), options);
+  std::set<int> replicas = {result.plan.layout.data};
+  for (const Alternative& other : result.alternatives) replicas.insert(other.layout.data);
+  EXPECT_THAT(replicas, testing::IsSubsetOf({1, 3}));
+  const bool told = std::any_of(
+      result.rejections.begin(), result.rejections.end(), [](const Rejection& rejection) {
+        return rejection.reason == "micro-batches of 4 do not divide the 6 samples of a replica";
+      });
+  EXPECT_TRUE(told);
+}
+
+// 45 million ways to share them out; the fastest is found without listing them.
+TEST(Search, ManyMicroBatchesAreSharedOutAmongThreeKindsAtOnce) {
+  Job job = gpt2_job(gpt2_model(4, 256, 8, 1000, 128), 30000);
+  job.pins = pins({"tensor=1", "pipeline=1", "data=3", "micro_batch=1"});
+  Cluster cluster = round_cluster(1, 1, 80);
+  for (const double speed : {2.0, 3.0}) {
+    NodeGroup& group = cluster.groups.emplace_back(cluster.groups.front());
+    group.hosts = {"times" + std::to_string(static_cast<int>(speed))};
+    group.device.fp32_flops *= speed;
+    group.device.memory_bytes_per_s *= speed;
+  }
+  const Plan plan = find_plan(job, cluster, {.top = 1}).plan;
+  int sum = 0;
+  for (const Share& share : plan.layout.shares) sum += share.micro_batches;
+  EXPECT_EQ(sum, 30000);
 }
 
 // It fits without any; asked for, it is recomputed all the same.
