@@ -26,6 +26,17 @@ void add_missing_commands(CLI::App& app) {
   }
 }
 
+// An empty word is a variable that was not set, not an option that was left out.
+void refuse_empty_values(CLI::App& app) {
+  for (CLI::App* command : app.get_subcommands({})) {
+    for (CLI::Option* option : command->get_options()) {
+      option->check([](const std::string& text) {
+        return text.empty() ? std::string("found an empty value") : std::string();
+      });
+    }
+  }
+}
+
 int run(int argc, char** argv) {
   CLI::App app("Plans, launches and runs 3D-parallel training of transformers.", "trireme");
   app.require_subcommand(1);
@@ -40,6 +51,7 @@ int run(int argc, char** argv) {
   trireme::add_profile_command(app, exit_status);
   trireme::add_agent_command(app, exit_status);
   add_missing_commands(app);
+  refuse_empty_values(app);
   try {
     app.parse(argc, argv);
   } catch (const CLI::ParseError& error) {

@@ -111,6 +111,12 @@ class Enumeration {
     for (const int data :
          pins_.data ? std::vector<int>{*pins_.data} : divisors(job_.training.global_batch)) {
       if (data > most) break;
+      if (job_.training.global_batch % data != 0) {
+        reject(fmt::format("tensor={} pipeline={} data={}", tensor, pipeline, data),
+               fmt::format("global_batch {} is not divisible by {} replicas of one kind",
+                           job_.training.global_batch, data));
+        break;
+      }
       if (!kinds_hold(tensor, pipeline, data)) continue;
       const int ranks = tensor * pipeline * data;
       if (node_devices_ % tensor != 0 && ranks > node_devices_) {
@@ -222,7 +228,24 @@ Range chunk_choices(const Job& job, int pipeline, const std::string& schedule) {
 
 }  // namespace
 
-void check_pins(const Job& job) {
+namespace {
+
+void check_recomputing_ranks(const Pins& pins) {
+  const int ranks = pins.recompute_ranks.value_or(0);
+  if (ranks > 0 && pins.recompute == Recompute::none) {
+    throw contradiction(fmt::format(
+        "pins contradict each other: recompute=none, recompute_ranks={}: then none recomputes",
+        ranks));
+  }
+  if (pins.pipeline && ranks > *pins.pipeline) {
+    throw contradiction(fmt::format("pins contradict each other: recompute_ranks={} of pipeline={}",
+                                    ranks, *pins.pipeline));
+  }
+}
+
+}  // namespace
+
+void check_pins(const Job& job, const Cluster& cluster) {
   const Pins& pins = job.pins;
   const int batch = job.training.global_batch;
   if (pins.schedule) {
@@ -235,10 +258,13 @@ void check_pins(const Job& job) {
                       *pins.schedule, *fixed == 1 ? "one stage" : "two stages", *pins.chunks));
     }
   }
+  check_recomputing_ranks(pins);
   const int chunks = pinned_chunks(pins);
   const int64_t samples =
       static_cast<int64_t>(pins.data.value_or(1)) * pins.micro_batch.value_or(1);
-  if (batch % samples != 0) {
+  // Replicas on several kinds of node may take unequal shares.
+  const bool equal = cluster.groups.size() == 1;
+  if (batch % (equal ? samples : pins.micro_batch.value_or(1)) != 0 || batch < samples) {
     std::string names;
     if (pins.data) names += fmt::format("data={} ", *pins.data);
     if (pins.micro_batch) names += fmt::format("micro_batch={} ", *pins.micro_batch);
@@ -363,14 +389,22 @@ std::vector<Completion> possible_completions(const Job& job, int pipeline) {
   return result;
 }
 
+std::optional<std::string> why_not_searched(const std::string& schedule, int pipeline,
+                                            int micro_batches, int chunks) {
+  const int64_t ops = int64_t{3} * pipeline * micro_batches * chunks;
+  if (ops > kMostOps) {
+    return fmt::format("{} ops in a step are more than the {} that a schedule may have here", ops,
+                       kMostOps);
+  }
+  return why_not(
+      {.name = schedule, .pipeline = pipeline, .micro_batches = micro_batches, .chunks = chunks});
+}
+
 std::vector<Completion> completions(const Job& job, int pipeline, int micro_batches,
                                     const CandidateSinks& sinks) {
   std::vector<Completion> result;
   for (Completion& possible : possible_completions(job, pipeline)) {
-    const auto no = why_not({.name = possible.schedule,
-                             .pipeline = pipeline,
-                             .micro_batches = micro_batches,
-                             .chunks = possible.chunks});
+    const auto no = why_not_searched(possible.schedule, pipeline, micro_batches, possible.chunks);
     if (!no) {
       result.push_back(std::move(possible));
     } else if (sinks.rejection) {

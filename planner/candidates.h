@@ -1,6 +1,8 @@
 #pragma once
 
+#include <cstdint>
 #include <functional>
+#include <optional>
 #include <string>
 #include <vector>
 
@@ -18,7 +20,7 @@ struct CandidateSinks {
 };
 
 // Throws Error(bad_input) when pins contradict each other or the job.
-void check_pins(const Job& job);
+void check_pins(const Job& job, const Cluster& cluster);
 
 // Calls back for every choice of degrees and micro-batch on nodes of all these kinds together, in a
 // fixed order, the plainest first. Each kind holds whole pipeline ranks. Options, schedule and
@@ -73,6 +75,14 @@ struct Completion {
 // All that the pins leave open for such a pipeline, preferred ones first; some can be built for
 // certain numbers of micro-batches only.
 std::vector<Completion> possible_completions(const Job& job, int pipeline);
+
+// Schedules of more ops than this are not looked at: their simulation alone would take seconds and
+// their ops hundreds of megabytes. A layout with larger micro-batches or more replicas is shorter.
+constexpr int64_t kMostOps = int64_t{1} << 22;
+
+// Why a schedule of this shape is not looked at, in words; nothing where it is.
+std::optional<std::string> why_not_searched(const std::string& schedule, int pipeline,
+                                            int micro_batches, int chunks);
 
 // All completions of layouts with this pipeline and so many micro-batches; preferred ones first.
 std::vector<Completion> completions(const Job& job, int pipeline, int micro_batches,

@@ -123,7 +123,8 @@ Explanation explain(const Job& job, const Cluster& cluster, const PlanResult& re
   const Plan& other = std::get<PlanResult>(answer).plan;
   explanation.best = {other.layout, other.prediction};
   explanation.changes = changes_by_cause(plan.prediction, other.prediction);
-  const bool faster = other.prediction.step_seconds < plan.prediction.step_seconds;
+  constexpr double kRounding = 1 - 1e-9;
+  const bool faster = other.prediction.step_seconds < plan.prediction.step_seconds * kRounding;
   explanation.standing = other.layout == plan.layout ? Standing::chosen
                          : faster                    ? Standing::faster
                                                      : Standing::slower;

@@ -44,10 +44,7 @@ void set_counts(MixedReplicas& mixed, const std::vector<int>& micro_batches) {
 // Whether the layout's schedule can be built for every share.
 bool is_built(const Layout& layout) {
   return std::all_of(layout.shares.begin(), layout.shares.end(), [&](const Share& share) {
-    return !why_not({.name = layout.schedule,
-                     .pipeline = layout.pipeline,
-                     .micro_batches = share.micro_batches,
-                     .chunks = layout.chunks});
+    return !why_not_searched(layout.schedule, layout.pipeline, share.micro_batches, layout.chunks);
   });
 }
 
@@ -437,6 +434,7 @@ void ReplicaSearch::record(MixedReplicas mixed) {
 Prediction predict(StepModel& model, ScheduleTrials& trials, const MixedReplicas& mixed) {
   Prediction whole;
   double peak = 0;  // FLOP/s of the average device
+  std::vector<double> least_room(static_cast<size_t>(mixed.layout.pipeline), kNever);
   std::vector<PipelineRun> runs;
   for (size_t i = 0; i < mixed.sets.size(); ++i) {
     const PlacedLayout part = mixed.part(i);
@@ -446,15 +444,16 @@ Prediction predict(StepModel& model, ScheduleTrials& trials, const MixedReplicas
     peak += of_set.model_tflops_per_device / of_set.mfu * part.replicas() / part.data;
     runs.push_back({part.replicas(), of_set.step_seconds - of_set.seconds_after_ops(),
                     of_set.bubble_fraction});
-    if (i == 0) {
-      whole = of_set;
-      continue;
+    if (i == 0) whole = of_set;
+    for (size_t rank = 0; rank < least_room.size(); ++rank) {
+      const double bytes = of_set.memory_bytes_per_pipeline_rank[rank];
+      const double room = model.device_memory(part, static_cast<int>(rank)) - bytes;
+      if (room >= least_room[rank]) continue;
+      least_room[rank] = room;
+      whole.memory_bytes_per_pipeline_rank[rank] = bytes;
     }
+    if (i == 0) continue;
     whole.other_shares.push_back(of_set);
-    for (size_t rank = 0; rank < whole.memory_bytes_per_pipeline_rank.size(); ++rank) {
-      double& most = whole.memory_bytes_per_pipeline_rank[rank];
-      most = std::max(most, of_set.memory_bytes_per_pipeline_rank[rank]);
-    }
     for (const LinkTraffic& link : of_set.links) {
       const auto same = std::find_if(whole.links.begin(), whole.links.end(),
                                      [&](const auto& known) { return known.link == link.link; });

@@ -96,8 +96,8 @@ class ReplicaSearch {
   int64_t considered_ = 0, evaluated_ = 0;
 };
 
-// What is expected of one: what bounds the step is its first set; memory is that of the fullest
-// replica, and links are the busiest of any set.
+// What is expected of one: what bounds the step is its first set; memory is that of the
+// replica that has least room, and links are the busiest of any set.
 Prediction predict(StepModel& model, ScheduleTrials& trials, const MixedReplicas& mixed);
 
 }  // namespace trireme

@@ -63,7 +63,7 @@ class Search {
 
   std::variant<PlanResult, NoPlan> run() {
     const double begin = options_.clock ? options_.clock() : 0;
-    check_pins(job_);
+    check_pins(job_, cluster_);
     enumerate();
     look_at_the_best();
     look_at_mixed_replicas();

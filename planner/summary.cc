@@ -133,6 +133,20 @@ std::vector<AxisSpan> axis_spans(const Plan& plan, const Cluster& cluster) {
           span_of("pipeline", layout, &Coordinates::pipeline, pipeline_group, nodes, leaf)};
 }
 
+namespace {
+
+// By pipeline rank of this replica.
+std::vector<RankMemory> ranks_of(const StepModel& model, const PlacedLayout& layout,
+                                 const Plan& plan, int replica) {
+  std::vector<RankMemory> ranks;
+  for (const MemoryParts& parts : model.memory(layout, plan.stages, plan.schedule_of(replica))) {
+    ranks.push_back({parts, model.device_memory(layout, static_cast<int>(ranks.size()))});
+  }
+  return ranks;
+}
+
+}  // namespace
+
 std::vector<RankMemory> memory_by_rank(const Plan& plan, const Cluster& cluster) {
   const auto places = places_by_host(plan, cluster);
   PlacedLayout layout{plan.layout, {}};
@@ -145,16 +159,19 @@ std::vector<RankMemory> memory_by_rank(const Plan& plan, const Cluster& cluster)
     ++runs.back().pipeline_ranks;
   }
   const StepModel model(plan.job, cluster);
-  const std::vector<MemoryParts> parts = model.memory(layout, plan.stages, plan.schedule);
-  std::vector<RankMemory> ranks;
-  for (size_t p = 0; p < parts.size(); ++p) {
-    ranks.push_back({parts[p], model.device_memory(layout, static_cast<int>(p))});
-  }
-  // Replicas of several kinds hold nearly as much, on devices that may have less.
-  for (size_t rank = 0; rank < plan.placement.size() && !plan.layout.shares.empty(); ++rank) {
-    const NodeGroup& nodes = cluster.groups[places.at(plan.placement[rank].node).group];
-    double& least = ranks[rank / block].device_bytes;
-    least = std::min(least, nodes.device.memory_bytes);
+  std::vector<RankMemory> ranks = ranks_of(model, layout, plan, 0);
+  // Of replicas of several kinds, for each pipeline rank the one that has least room.
+  int first = 0;
+  for (const Share& share : plan.layout.shares) {
+    const Rank rank = rank_at(plan.layout, {0, first, 0});
+    const size_t group = places.at(plan.placement[static_cast<size_t>(rank.value)].node).group;
+    layout.placement.runs = {{group, plan.layout.pipeline}};
+    layout.micro_batches = share.micro_batches;
+    const std::vector<RankMemory> others = ranks_of(model, layout, plan, first);
+    for (size_t p = 0; p < ranks.size(); ++p) {
+      if (first == 0 || others[p].room() < ranks[p].room()) ranks[p] = others[p];
+    }
+    first += share.replicas;
   }
   return ranks;
 }

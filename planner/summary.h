@@ -26,9 +26,11 @@ std::vector<AxisSpan> axis_spans(const Plan& plan, const Cluster& cluster);
 struct RankMemory {
   MemoryParts parts;
   double device_bytes = 0;
+  double room() const { return device_bytes - parts.total(); }
 };
 
-// By pipeline rank, each of one kind of device. `cluster` is the plan's.
+// By pipeline rank, each of one kind of device; of unequal replicas the one that has least room.
+// `cluster` is the plan's.
 std::vector<RankMemory> memory_by_rank(const Plan& plan, const Cluster& cluster);
 
 // What the step spends most of its time on, in one sentence with what that rests on.

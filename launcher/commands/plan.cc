@@ -2,9 +2,12 @@
 
 #include <fmt/format.h>
 
+#include <cmath>
+#include <cstdlib>
 #include <memory>
 #include <nlohmann/json.hpp>
 #include <optional>
+#include <set>
 
 #include "launcher/commands/common.h"
 #include "launcher/commands/explain_report.h"
@@ -46,6 +49,19 @@ Cluster changed_cluster(const PlanCommand& command, const std::string& question,
     group.price_per_device_hour = command.price.value_or(group.price_per_device_hour);
   }
   return cluster;
+}
+
+// "nic_gbps=800,latency_us=2", each key once.
+std::vector<std::string> changes_of(const std::string& question) {
+  const std::vector<std::string> changes = CLI::detail::split(question, ',');
+  std::set<std::string> keys;
+  for (const std::string& change : changes) {
+    const std::string key = change.substr(0, change.find('='));
+    if (keys.insert(key).second) continue;
+    throw Error(ErrorKind::bad_input,
+                fmt::format("--what-if {}: found {} twice, expected each key once", question, key));
+  }
+  return changes;
 }
 
 // Whatever was asked, an answer without any plan ends like a plan that does not exist.
@@ -105,8 +121,7 @@ Replan replan(const PlanCommand& command, const Job& job, const std::string& nam
 void run_what_if(const PlanCommand& command, const Job& job, const Cluster& cluster) {
   std::vector<Cluster> clusters;
   for (const std::string& question : command.what_if) {
-    clusters.push_back(
-        changed_cluster(command, "--what-if " + question, CLI::detail::split(question, ',')));
+    clusters.push_back(changed_cluster(command, "--what-if " + question, changes_of(question)));
   }
   std::vector<Replan> plans = {replan(command, job, "as it is", cluster)};
   for (size_t i = 0; i < clusters.size(); ++i) {
@@ -118,11 +133,15 @@ void run_what_if(const PlanCommand& command, const Job& job, const Cluster& clus
 
 void run_sweep(const PlanCommand& command, const Job& job) {
   const Sweep sweep = parse_sweep(command.sweep);
+  const auto cluster_of = [&](const std::string& value) {
+    const std::string change = sweep.key + "=" + value;
+    return changed_cluster(command, "--sweep " + change, {change});
+  };
+  // Complaints come before anything is planned.
+  for (const std::string& value : sweep.values) cluster_of(value);
   std::vector<Replan> plans;
   for (const std::string& value : sweep.values) {
-    const std::string change = sweep.key + "=" + value;
-    plans.push_back(
-        replan(command, job, value, changed_cluster(command, "--sweep " + change, {change})));
+    plans.push_back(replan(command, job, value, cluster_of(value)));
   }
   print(command, {{"sweep", {{"key", sweep.key}, {"points", replans_json(plans)}}}},
         sweep_table(sweep, plans));
@@ -156,7 +175,10 @@ void add_questions(CLI::App& sub, PlanCommand& command) {
                     ->excludes(what_if);
   sub.add_option("--svg", command.svg, "plot the sweep into this file")->needs(sweep);
   sub.add_option("--price", command.price, "of a device-hour, for the cost of a million tokens")
-      ->check(CLI::Range(0.0, 1e6));
+      ->check(CLI::Range(0.0, 1e6))
+      ->check([](const std::string& text) {  // which is in no range, but not out of it either
+        return std::isnan(std::strtod(text.c_str(), nullptr)) ? "found nan, expected a number" : "";
+      });
 }
 
 }  // namespace

@@ -196,7 +196,8 @@ std::string stage_table(const Plan& plan, const Cluster* cluster, bool colour) {
           ? "\nStages       memory per device, beside the fullest, and layers of each chunk\n"
           : fmt::format("\nStages       memory per device: {}\n", memory_legend(colour));
   for (size_t p = 0; p < std::min(totals.size(), kMostLines); ++p) {
-    text += fmt::format("  pipeline {:>3}  {:>9} ", p, size(totals[p]));
+    const double held = cluster == nullptr ? totals[p] : memory[p].parts.total();
+    text += fmt::format("  pipeline {:>3}  {:>9} ", p, size(held));
     text += cluster == nullptr
                 ? fmt::format("|{}|", bar(most > 0 ? totals[p] / most : 0, kBar, colour))
                 : fmt::format("of {:>9} |{}|", size(memory[p].device_bytes),

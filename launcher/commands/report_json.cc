@@ -21,6 +21,7 @@ Json layout_json(const Layout& layout) {
                {"sequence_parallel", layout.sequence_parallel},
                {"recompute", name_of(layout.recompute)},
                {"optimizer_sharding", layout.optimizer_sharding}};
+  if (layout.recompute_ranks > 0) json["recompute_ranks"] = layout.recompute_ranks;
   for (const Share& share : layout.shares) {
     json["shares"].push_back(
         {{"replicas", share.replicas}, {"micro_batches", share.micro_batches}});

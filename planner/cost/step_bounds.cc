@@ -134,12 +134,23 @@ double StepModel::least_reduced(const PlacedLayout& layout, const CutTimes& time
   return std::max(reduced, profile->work_bound(layout, work));
 }
 
+namespace {
+
+// A message for every chunk and micro-batch goes from each rank to the next, and back.
+double messages_seconds(const Layout& layout, const Costs& costs) {
+  if (layout.pipeline == 1) return 0;
+  return costs.transfer * layout.chunks * layout.micro_batches + costs.hop;
+}
+
+}  // namespace
+
 double StepModel::cut_bound(const PlacedLayout& layout, const CutTimes& times) const {
   const double pipeline = follows_own(layout)
                               ? makespan_of(*own_, times.costs)
                               : schedule_bound(layout.schedule, layout.pipeline, layout.chunks,
                                                layout.micro_batches, times.costs);
-  return std::max(pipeline, least_reduced(layout, times)) + times.optimizer;
+  return std::max({pipeline, messages_seconds(layout, times.costs), least_reduced(layout, times)}) +
+         times.optimizer;
 }
 
 }  // namespace trireme

@@ -173,6 +173,11 @@ INSTANTIATE_TEST_SUITE_P(
         Refusal{"SweepWhereNothingFits", "--sweep memory_gb=0.01,0.02", 3,
                 "no layout fits in any of these cases"},
         Refusal{"PlotOfNothing", "--svg a.svg", 2, "--sweep"},
+        Refusal{"WhatIfOfOneKeyTwice", "--what-if nic_gbps=400,nic_gbps=800", 2,
+                "found nic_gbps twice, expected each key once"},
+        Refusal{"SweepThatEndsOutOfRange", "--sweep nodes=1..10000000", 2, "--sweep nodes="},
+        Refusal{"PriceOfNoNumber", "--price nan", 2, "--price: found nan, expected a number"},
+        Refusal{"EmptySweep", "--sweep ''", 2, "--sweep: found an empty value"},
         Refusal{"NegativePrice", "--price=-1", 2, "--price"},
         Refusal{"TwoQuestionsAtOnce", "--sweep devices=2,4 --what-if devices=2", 2, "excludes"}),
     [](const auto& tested) { return std::string(tested.param.name); });

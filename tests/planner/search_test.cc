@@ -471,6 +471,16 @@ TEST(Search, FasterReplicasGetMoreMicroBatches) {
   EXPECT_EQ(to_toml(parse_plan(to_toml(plan), "plan.toml")), to_toml(plan));
 }
 
+// 16 replicas do not divide 40 samples, but 16 unequal ones take them all.
+TEST(Search, UnequalReplicasNeedNotDivideTheBatch) {
+  Job job = gpt2_job(gpt2_model(8, 2048, 16, 1000, 1024), 40);
+  job.pins = pins({"tensor=1", "pipeline=1", "data=16", "micro_batch=1"});
+  const Plan plan = find_plan(job, two_kinds(4), {}).plan;
+  ASSERT_EQ(plan.layout.shares.size(), 2u);
+  EXPECT_EQ(plan.layout.micro_batches_before(15) + plan.layout.micro_batches_of(15), 40);
+  EXPECT_THROW(find_plan(job, round_cluster(2, 8, 80), {}), Error);
+}
+
 // Two uplinks of a leaf are shared by eight nodes' worth of messages unless pipelines stay below
 // their leaves: replicas fill nodes, since one pipeline's ranks alone would fill none.
 TEST(Search, ANarrowSpineKeepsPipelinesBelowTheirLeaves) {

@@ -32,7 +32,7 @@ namespace {
 std::string describe(const toml::node& node) {
   if (const auto* s = node.as_string()) return short_toml_string(s->get());
   if (const auto* i = node.as_integer()) return fmt::format("{}", i->get());
-  if (const auto* d = node.as_floating_point()) return fmt::format("{}", d->get());
+  if (const auto* d = node.as_floating_point()) return fmt::format("{:#}", d->get());
   if (const auto* b = node.as_boolean()) return b->get() ? "true" : "false";
   if (node.is_table()) return "a table";
   if (node.is_array()) return "an array";
