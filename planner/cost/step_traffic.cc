@@ -69,12 +69,13 @@ std::vector<AxisTraffic> StepModel::traffic(const PlacedLayout& layout,
                                             const RankSends& sends) {
   std::vector<AxisTraffic> result;
   if (layout.tensor > 1) {
-    double once = 0;
+    std::vector<double> seconds = tensor_calls(layout, stages).count;
+    auto of_rank = seconds.begin();
     for (const Run& run : layout.placement.runs) {
-      once = std::max(once, kinds_[run.group].tensor_seconds(layout));
+      const double once = kinds_[run.group].tensor_seconds(layout);
+      for (int rank = 0; rank < run.pipeline_ranks; ++rank) *of_rank++ *= once;
     }
-    result.push_back(
-        largest("tensor", sends.tensor, scaled(tensor_calls(layout, stages).count, once)));
+    result.push_back(largest("tensor", sends.tensor, seconds));
   }
   const auto ranks = static_cast<size_t>(layout.pipeline);
   if (layout.data > 1) {
