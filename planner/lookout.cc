@@ -93,7 +93,7 @@ double Lookout::bound_of_spreads(PlacedLayout layout, size_t sequence) {
   const bool in_part = layout.recompute_ranks > 0;
   double least_share = 1;
   if (in_part) {
-    const Layout recomputing = layout;
+    const Layout recomputing = layout.degrees();
     layout.recompute = Recompute::none;
     layout.recompute_ranks = 0;
     for (const size_t group : groups) {
