@@ -226,10 +226,6 @@ Range chunk_choices(const Job& job, int pipeline, const std::string& schedule) {
   return {first, (job.model.layers + 2) / pipeline + 1};
 }
 
-}  // namespace
-
-namespace {
-
 void check_recomputing_ranks(const Pins& pins) {
   const int ranks = pins.recompute_ranks.value_or(0);
   if (ranks > 0 && pins.recompute == Recompute::none) {

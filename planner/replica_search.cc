@@ -24,7 +24,7 @@ int64_t ceil_of(int64_t dividend, int64_t divisor) {
 }
 
 // No schedule is through with more micro-batches before `seconds`.
-int64_t most_in_time(const CutTimes& times, double seconds) {
+int64_t most_on_any_schedule(const CutTimes& times, double seconds) {
   double most = static_cast<double>(std::numeric_limits<int>::max());
   for (size_t rank = 0; rank < times.work.size(); ++rank) {
     const double for_work = seconds - times.optimizer - times.reduction[rank];
@@ -264,15 +264,21 @@ void ReplicaSearch::find_any(MixedReplicas& mixed, const std::vector<CutTimes>& 
   }
 }
 
+// Of a set whose replicas take so many micro-batches each.
+double ReplicaSearch::bound_of(const MixedReplicas& mixed, size_t set, const CutTimes& times,
+                               int64_t micro_batches) const {
+  PlacedLayout part = part_of({mixed.layout, mixed.sets, 0}, set, static_cast<int>(micro_batches));
+  part.placement.near = mixed.near;
+  return model_.cut_bound(part, times);
+}
+
 // Of the set that would take longest with all micro-batches.
 double ReplicaSearch::longest_bound(const MixedReplicas& mixed,
                                     const std::vector<CutTimes>& times) const {
+  const int64_t total = total_of(job_, mixed.layout);
   double longest = 0;
   for (size_t i = 0; i < mixed.sets.size(); ++i) {
-    PlacedLayout part = part_of({mixed.layout, mixed.sets, 0}, i, 1);
-    part.placement.near = mixed.near;
-    part.micro_batches = static_cast<int>(total_of(job_, mixed.layout) / mixed.sets[i].replicas);
-    longest = std::max(longest, model_.cut_bound(part, times[i]));
+    longest = std::max(longest, bound_of(mixed, i, times[i], total / mixed.sets[i].replicas));
   }
   return longest;
 }
@@ -287,44 +293,45 @@ void ReplicaSearch::try_counts(MixedReplicas& mixed, const std::vector<Counts>& 
   }
 }
 
+// The most micro-batches that each replica of a set can do in less time while the others do theirs;
+// nothing where all together cannot do the batch. A step takes the longer the more there are. First
+// whatever the schedule, which mostly tells already that it cannot be; then the one that is named.
+std::optional<std::vector<int64_t>> ReplicaSearch::most_in_time(const MixedReplicas& mixed,
+                                                                const std::vector<CutTimes>& times,
+                                                                double in_time) const {
+  const int64_t total = total_of(job_, mixed.layout);
+  std::vector<int64_t> most;
+  int64_t room = 0;
+  for (size_t i = 0; i < mixed.sets.size(); ++i) {
+    const int64_t replicas = mixed.sets[i].replicas;
+    most.push_back(std::min(total / replicas, most_on_any_schedule(times[i], in_time)));
+    room += most[i] * replicas;
+  }
+  for (size_t i = 0; i < most.size() && room >= total; ++i) {
+    const int64_t replicas = mixed.sets[i].replicas;
+    const int64_t others = room - most[i] * replicas;
+    int64_t done = std::max<int64_t>(1, ceil_of(total - others, replicas));
+    if (bound_of(mixed, i, times[i], done) >= in_time) return std::nullopt;
+    for (int64_t late = most[i] + 1; late - done > 1;) {
+      const int64_t middle = done + (late - done) / 2;
+      (bound_of(mixed, i, times[i], middle) < in_time ? done : late) = middle;
+    }
+    room = others + done * replicas;
+    most[i] = done;
+  }
+  return room < total ? std::nullopt : std::optional(most);
+}
+
 // All ways to share out the micro-batches that may be done in less time, best bound first: the last
 // set takes what the others leave.
 std::vector<ReplicaSearch::Counts> ReplicaSearch::counts_in_time(const MixedReplicas& mixed,
                                                                  const std::vector<CutTimes>& times,
-                                                                 double in_time) {
-  const int64_t total = total_of(job_, mixed.layout);
+                                                                 double in_time) const {
+  const auto limits = most_in_time(mixed, times, in_time);
+  if (!limits) return {};
+  const std::vector<int64_t>& most = *limits;
   const size_t sets = mixed.sets.size();
-  std::vector<PlacedLayout> parts;
-  for (size_t i = 0; i < sets; ++i) {
-    parts.push_back(part_of({mixed.layout, mixed.sets, 0}, i, 1));
-    parts.back().placement.near = mixed.near;
-  }
-  const auto bound = [&](size_t set, int64_t micro_batches) {
-    parts[set].micro_batches = static_cast<int>(micro_batches);
-    return model_.cut_bound(parts[set], times[set]);
-  };
-  // A step takes the longer the more there are. The most that may be done in time: first whatever
-  // the schedule, which mostly tells already that it cannot be; then the one that is named.
-  std::vector<int64_t> most(sets);
-  int64_t room = 0;
-  for (size_t i = 0; i < sets; ++i) {
-    most[i] = std::min(total / mixed.sets[i].replicas, most_in_time(times[i], in_time));
-    room += most[i] * mixed.sets[i].replicas;
-  }
-  for (size_t i = 0; i < sets && room >= total; ++i) {
-    const int64_t replicas = mixed.sets[i].replicas;
-    const int64_t others = room - most[i] * replicas;
-    int64_t late = most[i] + 1, done = std::max<int64_t>(1, ceil_of(total - others, replicas)) - 1;
-    if (bound(i, done + 1) >= in_time) return {};
-    while (late - done > 1) {
-      const int64_t middle = done + (late - done) / 2;
-      (bound(i, middle) < in_time ? done : late) = middle;
-    }
-    room -= (most[i] - done) * replicas;
-    most[i] = done;
-  }
   std::vector<Counts> result;
-  if (room < total) return result;
   std::vector<int> now(sets, 0);
   const std::function<void(size_t, int64_t)> share = [&](size_t i, int64_t left) {
     const int64_t replicas = mixed.sets[i].replicas;
@@ -342,10 +349,10 @@ std::vector<ReplicaSearch::Counts> ReplicaSearch::counts_in_time(const MixedRepl
       share(i + 1, left - count * replicas);
     }
   };
-  share(0, total);
+  share(0, total_of(job_, mixed.layout));
   for (Counts& counts : result) {
     for (size_t i = 0; i < sets; ++i) {
-      counts.bound = std::max(counts.bound, bound(i, counts.micro_batches[i]));
+      counts.bound = std::max(counts.bound, bound_of(mixed, i, times[i], counts.micro_batches[i]));
     }
   }
   std::stable_sort(result.begin(), result.end(),

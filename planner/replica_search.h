@@ -70,8 +70,13 @@ class ReplicaSearch {
   bool may_fit(const Degrees& degrees);
   Cut cut_of(const Degrees& degrees);
   void complete(const Degrees& degrees, const Cut& cut);
+  double bound_of(const MixedReplicas& mixed, size_t set, const CutTimes& times,
+                  int64_t micro_batches) const;
+  std::optional<std::vector<int64_t>> most_in_time(const MixedReplicas& mixed,
+                                                   const std::vector<CutTimes>& times,
+                                                   double in_time) const;
   std::vector<Counts> counts_in_time(const MixedReplicas& mixed, const std::vector<CutTimes>& times,
-                                     double in_time);
+                                     double in_time) const;
   void find_any(MixedReplicas& mixed, const std::vector<CutTimes>& times, double seconds);
   double longest_bound(const MixedReplicas& mixed, const std::vector<CutTimes>& times) const;
   void try_counts(MixedReplicas& mixed, const std::vector<Counts>& all);

@@ -120,6 +120,16 @@ Busiest busiest_rank(const Plan& plan) {
   return {static_cast<int>(most - work.begin()), average > 0 ? *most / average - 1 : 0};
 }
 
+// By pipeline rank of this replica.
+std::vector<RankMemory> memory_of_replica(const StepModel& model, const PlacedLayout& layout,
+                                          const Plan& plan, int replica) {
+  std::vector<RankMemory> ranks;
+  for (const MemoryParts& parts : model.memory(layout, plan.stages, plan.schedule_of(replica))) {
+    ranks.push_back({parts, model.device_memory(layout, static_cast<int>(ranks.size()))});
+  }
+  return ranks;
+}
+
 }  // namespace
 
 std::vector<AxisSpan> axis_spans(const Plan& plan, const Cluster& cluster) {
@@ -133,20 +143,6 @@ std::vector<AxisSpan> axis_spans(const Plan& plan, const Cluster& cluster) {
           span_of("pipeline", layout, &Coordinates::pipeline, pipeline_group, nodes, leaf)};
 }
 
-namespace {
-
-// By pipeline rank of this replica.
-std::vector<RankMemory> ranks_of(const StepModel& model, const PlacedLayout& layout,
-                                 const Plan& plan, int replica) {
-  std::vector<RankMemory> ranks;
-  for (const MemoryParts& parts : model.memory(layout, plan.stages, plan.schedule_of(replica))) {
-    ranks.push_back({parts, model.device_memory(layout, static_cast<int>(ranks.size()))});
-  }
-  return ranks;
-}
-
-}  // namespace
-
 std::vector<RankMemory> memory_by_rank(const Plan& plan, const Cluster& cluster) {
   const auto places = places_by_host(plan, cluster);
   PlacedLayout layout{plan.layout, {}};
@@ -159,7 +155,7 @@ std::vector<RankMemory> memory_by_rank(const Plan& plan, const Cluster& cluster)
     ++runs.back().pipeline_ranks;
   }
   const StepModel model(plan.job, cluster);
-  std::vector<RankMemory> ranks = ranks_of(model, layout, plan, 0);
+  std::vector<RankMemory> ranks = memory_of_replica(model, layout, plan, 0);
   // Of replicas of several kinds, for each pipeline rank the one that has least room.
   int first = 0;
   for (const Share& share : plan.layout.shares) {
@@ -167,7 +163,7 @@ std::vector<RankMemory> memory_by_rank(const Plan& plan, const Cluster& cluster)
     const size_t group = places.at(plan.placement[static_cast<size_t>(rank.value)].node).group;
     layout.placement.runs = {{group, plan.layout.pipeline}};
     layout.micro_batches = share.micro_batches;
-    const std::vector<RankMemory> others = ranks_of(model, layout, plan, first);
+    const std::vector<RankMemory> others = memory_of_replica(model, layout, plan, first);
     for (size_t p = 0; p < ranks.size(); ++p) {
       if (first == 0 || others[p].room() < ranks[p].room()) ranks[p] = others[p];
     }

@@ -23,7 +23,8 @@ void add_planning_options(CLI::App& command, PlanningInput& input) {
       .add_option(
           "--pin", input.pins,
           "fix one choice, as in tensor=8: tensor, pipeline, data, chunks, schedule, micro_batch,\n"
-          "sequence_parallel, recompute (none, selective, full), optimizer_sharding (0, 1)")
+          "sequence_parallel, recompute (none, selective, full), recompute_ranks,\n"
+          "optimizer_sharding (0, 1), even_cut")
       ->allow_extra_args(false);
   add_schedule_option(command, input);
   add_profile_option(command, input);

@@ -141,7 +141,8 @@ class Profiler {
     for (int round = 1; round <= kMostRounds; ++round) {
       number_ = 0;
       total_ = unsettled(ops) + unsettled(messages);
-      if (total_ > 0) fmt::print(stderr, "round {}\n", round);
+      if (total_ == 0) break;
+      fmt::print(stderr, "round {}\n", round);
       for (size_t i = 0; i < ops.size(); ++i) {
         if (!ops[i].settled()) measure_ops(series.ops[i], profile.cores, ops[i]);
       }

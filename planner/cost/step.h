@@ -39,9 +39,9 @@ struct CutTimes {
 
 // Lower bounds of the step time of any cut and schedule, for any number of micro-batches.
 struct QuickBound {
-  double slowest = 0;  // a micro-batch takes on the rank that has most to do
-  double average = 0;  // and on average, after the ranks
-  double waits = 0;    // have waited so long on average
+  double slowest = 0;  // of a micro-batch on the rank that has most to do
+  double average = 0;  // of a micro-batch on the average rank,
+  double waits = 0;    // and for how long such a rank waits for its first
 
   double seconds(double micro_batches) const {
     return std::max(slowest * micro_batches, average * micro_batches + waits);
