@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <cmath>
+#include <limits>
 #include <numeric>
 
 namespace trireme {
@@ -20,6 +21,12 @@ Path slower(const Path& a, const Path& b) {
 // Before any was looked at.
 constexpr Path kFastest{0, 1e30, 1e30};
 
+// Of an all-reduce; never where the switches do not add up.
+double in_switches_seconds(int n, double bytes, const Path& slowest) {
+  if (n <= 1 || slowest.reduced_bytes_per_s == 0) return std::numeric_limits<double>::infinity();
+  return 2 * slowest.latency_s + bytes / slowest.reduced_bytes_per_s;
+}
+
 // Of a node, all NICs together.
 double uplink(const NodeGroup& nodes) {
   return std::max(1, nodes.nics) * nodes.nic_bytes_per_s;
@@ -36,10 +43,19 @@ double scatter_gather_seconds(int n, double bytes, const Path& slowest) {
   return std::min(ring, tree);
 }
 
+double scatter_gather_sends(int n, double bytes) {
+  return 2.0 * (n - 1) / n * bytes;
+}
+
 double all_reduce_seconds(int n, double bytes, const Path& slowest) {
-  const double in_steps = scatter_gather_seconds(n, bytes, slowest);
-  if (n <= 1 || slowest.reduced_bytes_per_s == 0) return in_steps;
-  return std::min(in_steps, 2 * slowest.latency_s + bytes / slowest.reduced_bytes_per_s);
+  return std::min(scatter_gather_seconds(n, bytes, slowest),
+                  in_switches_seconds(n, bytes, slowest));
+}
+
+double all_reduce_sends(int n, double bytes, const Path& slowest) {
+  const bool in_switches =
+      in_switches_seconds(n, bytes, slowest) < scatter_gather_seconds(n, bytes, slowest);
+  return in_switches ? bytes : scatter_gather_sends(n, bytes);
 }
 
 double message_seconds(double bytes, const Path& path) {

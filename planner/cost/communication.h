@@ -11,8 +11,13 @@ namespace trireme {
 //   switch: 2 latency + bytes/rate, where switches add up   (Graham et al. 2016, SHARP)
 double all_reduce_seconds(int n, double bytes, const Path& slowest);
 
+// What one of the ranks sends meanwhile: on a ring or a tree 2(n-1)/n of the bytes on average, to
+// switches that add up each byte once.
+double all_reduce_sends(int n, double bytes, const Path& slowest);
+
 // A reduce-scatter and an all-gather of as much, which are the steps of the ring.
 double scatter_gather_seconds(int n, double bytes, const Path& slowest);
+double scatter_gather_sends(int n, double bytes);
 
 double message_seconds(double bytes, const Path& path);
 

@@ -54,7 +54,7 @@ class Loads {
       result.push_back({link, name_of(place), load.bytes, load.seconds});
     };
     const auto host = [&](int node) { return cluster_.host(Node(node)); };
-    add("device", devices_,
+    add(kDeviceLink, devices_,
         [&](const auto& place) { return fmt::format("{}:{}", host(place.first), place.second); });
     add("node", nodes_, host);
     add("leaf", leaves_, [&](int leaf) {
@@ -89,6 +89,11 @@ std::vector<LinkTraffic> busiest_links(const Cluster& cluster, const PlacedLayou
       if (layout.tensor > 1) loads.inside_group({0, d, p}, sends.tensor[rank]);
       if (layout.data > 1) {
         loads.between_groups({0, d, p}, {0, (d + 1) % layout.data, p}, sends.data[rank]);
+      }
+      if (sends.shards[rank] > 0) {
+        const int first = d - d % sends.replicas_of_shards;
+        const int next = first + (d + 1 - first) % sends.replicas_of_shards;
+        loads.between_groups({0, d, p}, {0, next, p}, sends.shards[rank]);
       }
     }
     for (const auto& [ends, bytes] : sends.stages) {

@@ -14,6 +14,8 @@ namespace trireme {
 struct RankSends {
   std::vector<double> tensor;                    // to the next rank of its tensor group
   std::vector<double> data;                      // to the next replica
+  std::vector<double> shards;                    // to the next of those that share an optimizer
+  int replicas_of_shards = 1;                    // that share one, where not all do
   std::map<std::pair<int, int>, double> stages;  // from one pipeline rank to another
   double ends = 0;  // between the first and the last pipeline rank, each way
 };
@@ -23,5 +25,8 @@ struct RankSends {
 // bandwidths of the cluster file. Linear in the number of tensor groups.
 std::vector<LinkTraffic> busiest_links(const Cluster& cluster, const PlacedLayout& layout,
                                        const RankSends& sends);
+
+// The `link` of a device's links.
+constexpr const char* kDeviceLink = "device";
 
 }  // namespace trireme

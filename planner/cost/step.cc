@@ -461,6 +461,7 @@ StepModel::StepTimes StepModel::step_times(const PlacedLayout& layout,
   times.agreed = std::max(
       times.reduced, std::max(ends.front(), ends.back()) + tied_reduction_seconds(layout, stages));
   times.optimizer = optimizer_seconds(layout, stages);
+  times.links = shared_links_seconds(layout, stages, times.total());
   return times;
 }
 
@@ -468,6 +469,7 @@ std::optional<double> StepModel::seconds_within(const PlacedLayout& layout,
                                                 const std::vector<Stage>& stages,
                                                 const std::shared_ptr<const Schedule>& schedule,
                                                 double most) {
+  if (shared_links_seconds(layout, stages, most) > most) return std::nullopt;
   const Costs costs = shared_costs(layout, stages, *schedule);
   const auto timing = timings_.within(schedule, costs, most - optimizer_seconds(layout, stages));
   if (!timing) return std::nullopt;
@@ -528,6 +530,10 @@ Prediction StepModel::predict(const PlacedLayout& layout, const std::vector<Stag
   prediction.breakdown.emplace_back("data_reduction", times.reduced - outline.makespan + exchange);
   prediction.breakdown.emplace_back("tied_embeddings", times.agreed - times.reduced);
   prediction.breakdown.emplace_back("optimizer", times.optimizer - exchange);
+  const double without = times.agreed + times.optimizer;
+  if (times.links > without) {
+    prediction.breakdown.emplace_back("shared_links", times.links - without);
+  }
   return prediction;
 }
 

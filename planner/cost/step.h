@@ -35,6 +35,7 @@ struct CutTimes {
   // By pipeline rank: the work of a micro-batch, and what of its reductions follows all work.
   std::vector<double> work, reduction;
   double optimizer = 0;  // what follows
+  double links = 0;      // no step is shorter, as shared_links_seconds has it
 };
 
 // Lower bounds of the step time of any cut and schedule, for any number of micro-batches.
@@ -129,7 +130,8 @@ class StepModel {
     double reduced = 0;    // until every stage's gradients are summed
     double agreed = 0;     // and the two copies of a tied embedding are alike
     double optimizer = 0;  // what follows
-    double total() const { return agreed + optimizer; }
+    double links = 0;      // until all that is sent has left the busiest shared link
+    double total() const { return std::max(agreed + optimizer, links); }
   };
 
   // Of all pipeline ranks together, and of a layer: parameters, gradients and optimizer state.
@@ -204,6 +206,14 @@ class StepModel {
   };
   TensorCalls tensor_calls(const PlacedLayout& layout, const std::vector<Stage>& stages);
   RankSends sends(const PlacedLayout& layout, const std::vector<Stage>& stages);
+  std::vector<double> tensor_sends(const PlacedLayout& layout, const std::vector<Stage>& stages);
+  void add_reduction_sends(const PlacedLayout& layout, const std::vector<Stage>& stages,
+                           RankSends& sends);
+  // Of the busiest of NICs and uplinks. The time of each is of interest where it is more than the
+  // step takes; 0 where it surely is not, or where measured figures have it.
+  double shared_links_at_most(const PlacedLayout& layout, const std::vector<Stage>& stages) const;
+  double shared_links_seconds(const PlacedLayout& layout, const std::vector<Stage>& stages,
+                              double step);
   std::vector<AxisTraffic> traffic(const PlacedLayout& layout, const std::vector<Stage>& stages,
                                    const RankSends& sends);
   std::vector<double> activation_bytes(const PlacedLayout& layout,

@@ -120,6 +120,7 @@ void StepModel::add_reductions(const PlacedLayout& layout, const std::vector<Sta
     const double hidden = hidden_reduction(stages[s], cost.backward(), reductions[s]);
     times.reduction[rank] = std::min(times.reduction[rank], reductions[s] - hidden);
   }
+  times.links = shared_links_seconds(layout, stages, least_reduced(layout, times));
 }
 
 double StepModel::least_reduced(const PlacedLayout& layout, const CutTimes& times) const {
@@ -149,8 +150,9 @@ double StepModel::cut_bound(const PlacedLayout& layout, const CutTimes& times) c
                               ? makespan_of(*own_, times.costs)
                               : schedule_bound(layout.schedule, layout.pipeline, layout.chunks,
                                                layout.micro_batches, times.costs);
-  return std::max({pipeline, messages_seconds(layout, times.costs), least_reduced(layout, times)}) +
-         times.optimizer;
+  const double ops =
+      std::max({pipeline, messages_seconds(layout, times.costs), least_reduced(layout, times)});
+  return std::max(ops + times.optimizer, times.links);
 }
 
 }  // namespace trireme

@@ -5,11 +5,6 @@
 namespace trireme {
 namespace {
 
-// What a rank of n sends in a ring all-reduce, or in a reduce-scatter and an all-gather.
-double ring_bytes(int n, double bytes) {
-  return 2.0 * (n - 1) / n * bytes;
-}
-
 AxisTraffic largest(const char* axis, const std::vector<double>& bytes,
                     const std::vector<double>& seconds) {
   const auto most = std::max_element(bytes.begin(), bytes.end());
@@ -41,27 +36,94 @@ StepModel::TensorCalls StepModel::tensor_calls(const PlacedLayout& layout,
 }
 
 RankSends StepModel::sends(const PlacedLayout& layout, const std::vector<Stage>& stages) {
-  const double weight = job_.training.dtype == Dtype::fp32 ? 4 : 2;
-  const double gradient =
-      layout.optimizer_sharding > 0 ? (gradient_bytes() + weight) / 2 : gradient_bytes();
-  const TensorCalls calls = tensor_calls(layout, stages);
+  RankSends sends;
+  sends.tensor = tensor_sends(layout, stages);
+  sends.data.assign(static_cast<size_t>(layout.pipeline), 0);
+  sends.shards = sends.data;
+  sends.replicas_of_shards = optimizer_shards(execution_, layout);
+  if (layout.trains() && layout.data > 1) add_reduction_sends(layout, stages, sends);
+  if (const double table = tied_bytes(layout, stages); table > 0) {
+    sends.ends = all_reduce_sends(2, table, pipeline_paths(layout).ends);
+  }
   const double message = layout.micro_batches * message_bytes(layout);
-  const std::vector<double> parameters = stage_parameters(job_.model, layout, stages);
-  RankSends sends{scaled(calls.count, ring_bytes(layout.tensor, calls.bytes)),
-                  std::vector<double>(static_cast<size_t>(layout.pipeline), 0),
-                  {},
-                  ring_bytes(2, tied_bytes(layout, stages))};
-  for (size_t s = 0; s < stages.size(); ++s) {
-    const int rank = stages[s].pipeline_rank;
-    if (layout.trains()) {
-      sends.data[static_cast<size_t>(rank)] += ring_bytes(layout.data, gradient * parameters[s]);
-    }
-    if (s + 1 == stages.size() || stages[s + 1].pipeline_rank == rank) continue;
-    const int next = stages[s + 1].pipeline_rank;
+  for (size_t s = 0; s + 1 < stages.size(); ++s) {
+    const int rank = stages[s].pipeline_rank, next = stages[s + 1].pipeline_rank;
+    if (rank == next) continue;
     sends.stages[{rank, next}] += message;
     if (layout.trains()) sends.stages[{next, rank}] += message;
   }
   return sends;
+}
+
+std::vector<double> StepModel::tensor_sends(const PlacedLayout& layout,
+                                            const std::vector<Stage>& stages) {
+  const TensorCalls calls = tensor_calls(layout, stages);
+  std::vector<double> bytes = calls.count;
+  auto of_rank = bytes.begin();
+  for (const Run& run : layout.placement.runs) {
+    const double each =
+        layout.sequence_parallel
+            ? scatter_gather_sends(layout.tensor, calls.bytes)
+            : all_reduce_sends(layout.tensor, calls.bytes, links_.tensor(run.group, layout.tensor));
+    for (int rank = 0; rank < run.pipeline_ranks; ++rank) *of_rank++ *= each;
+  }
+  return bytes;
+}
+
+// As reduction_seconds has it.
+void StepModel::add_reduction_sends(const PlacedLayout& layout, const std::vector<Stage>& stages,
+                                    RankSends& sends) {
+  const double gradient = gradient_bytes();
+  const double weight = job_.training.dtype == Dtype::fp32 ? 4 : 2;
+  const int shards = sends.replicas_of_shards;
+  const std::vector<double> parameters = stage_parameters(job_.model, layout, stages);
+  for (size_t s = 0; s < stages.size(); ++s) {
+    const auto rank = static_cast<size_t>(stages[s].pipeline_rank);
+    if (layout.optimizer_sharding > 0 && shards == layout.data) {
+      sends.data[rank] += scatter_gather_sends(shards, (gradient + weight) / 2 * parameters[s]);
+      continue;
+    }
+    sends.data[rank] += all_reduce_sends(layout.data, gradient * parameters[s], data_path(layout));
+    if (layout.optimizer_sharding > 0) {
+      sends.shards[rank] += scatter_gather_sends(shards, weight / 2 * parameters[s]);
+    }
+  }
+}
+
+// As if all that leaves any of its devices left a node and its leaf, and no switch added up.
+double StepModel::shared_links_at_most(const PlacedLayout& layout,
+                                       const std::vector<Stage>& stages) const {
+  const double weight = layout.optimizer_sharding == 0       ? 0
+                        : job_.training.dtype == Dtype::fp32 ? 4
+                                                             : 2;
+  const double reduced = layout.trains() && layout.data > 1 ? 2 * gradient_bytes() + weight : 0;
+  const double message = layout.micro_batches * message_bytes(layout);
+  const std::vector<double> parameters = stage_parameters(job_.model, layout, stages);
+  std::vector<double> bytes(static_cast<size_t>(layout.pipeline), 2 * tied_bytes(layout, stages));
+  for (size_t s = 0; s < stages.size(); ++s) {
+    bytes[static_cast<size_t>(stages[s].pipeline_rank)] += reduced * parameters[s] + 2 * message;
+  }
+  double nodes = 0;
+  for (const Run& run : layout.placement.runs) {
+    const NodeGroup& group = cluster_.groups[run.group];
+    nodes = std::max(nodes, group.devices / links_.node_bytes_per_s(group));
+  }
+  return std::max(1.0, cluster_.fabric.oversubscription) * nodes *
+         *std::max_element(bytes.begin(), bytes.end());
+}
+
+// NICs and uplinks are shared by ranks that do different things at once: messages forward and back,
+// reductions of several stages, which have a link each in the simulation. No step is shorter than
+// the busiest of them takes for all that leaves it.
+double StepModel::shared_links_seconds(const PlacedLayout& layout, const std::vector<Stage>& stages,
+                                       double step) {
+  if (measured(layout) || shared_links_at_most(layout, stages) <= step) return 0;
+  if (data_group(layout).profile != nullptr) return 0;
+  double busiest = 0;
+  for (const LinkTraffic& link : busiest_links(cluster_, layout, sends(layout, stages))) {
+    if (link.link != kDeviceLink) busiest = std::max(busiest, link.seconds);
+  }
+  return busiest;
 }
 
 std::vector<AxisTraffic> StepModel::traffic(const PlacedLayout& layout,
@@ -84,7 +146,9 @@ std::vector<AxisTraffic> StepModel::traffic(const PlacedLayout& layout,
     for (size_t s = 0; s < stages.size(); ++s) {
       reducing[static_cast<size_t>(stages[s].pipeline_rank)] += reductions[s];
     }
-    result.push_back(largest("data", sends.data, reducing));
+    std::vector<double> sent = sends.data;
+    for (size_t rank = 0; rank < ranks; ++rank) sent[rank] += sends.shards[rank];
+    result.push_back(largest("data", sent, reducing));
   }
   if (layout.pipeline > 1) {
     const double bytes = message_bytes(layout);

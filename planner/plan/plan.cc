@@ -9,7 +9,8 @@ namespace trireme {
 double Prediction::seconds_after_ops() const {
   double seconds = 0;
   for (const auto& [cause, part] : breakdown) {
-    if (cause == "data_reduction" || cause == "tied_embeddings" || cause == "optimizer") {
+    if (cause == "data_reduction" || cause == "tied_embeddings" || cause == "optimizer" ||
+        cause == "shared_links") {
       seconds += part;
     }
   }

@@ -24,6 +24,8 @@ inline std::pair<Job, Cluster> random_space(std::mt19937& random) {
   Cluster cluster = round_cluster(pick({1, 2, 3}), pick({1, 2, 4}), pick({2, 3, 4, 20, 80}));
   cluster.fabric.latency_s = pick({0, 0, 1}) * 1e-3;
   if (pick({0, 1}) == 1) cluster.groups.front().nics = 1;
+  if (pick({0, 0, 0, 1}) == 1) cluster.groups.front().nic_bytes_per_s /= 100;
+  if (pick({0, 0, 0, 1}) == 1) cluster.fabric.switch_reduction = true;
   if (pick({0, 1}) == 1) {
     cluster.fabric.kind = FabricKind::tree;
     cluster.fabric.spine_latency_s = 2 * cluster.fabric.latency_s;

@@ -1,8 +1,10 @@
 #include "planner/cost/step.h"
 
+#include <fmt/format.h>
 #include <gtest/gtest.h>
 
 #include <cmath>
+#include <memory>
 
 #include "planner/schedules/generators.h"
 #include "planner/schedules/schedules.h"
@@ -154,6 +156,70 @@ TEST(Step, TheBusiestLinkOfEachTierIsKnown) {
   EXPECT_EQ(of_leaf.where, cluster.groups[0].hosts[0] + " to " + cluster.groups[0].hosts[1]);
   EXPECT_DOUBLE_EQ(of_leaf.bytes, 4 * (outputs + tied));
   EXPECT_DOUBLE_EQ(of_leaf.seconds, of_leaf.bytes / (2 * node / 4));
+}
+
+// Pipeline ranks share a node's only NIC, 10 MB/s: one sends outputs on while the other sends
+// gradients back.
+TEST(Step, NoStepIsShorterThanASharedLinkIsBusy) {
+  const Job job = gpt2_job(gpt2_model(16, 256, 8, 5000, 128), 64);
+  Cluster cluster = round_cluster(4, 2, 10);
+  cluster.groups[0].nics = 1;
+  cluster.groups[0].nic_bytes_per_s = 1e7;
+  StepModel model(job, cluster);
+  int waited = 0;
+  for (const std::string& name : built_schedules()) {
+    for (const int pipeline : {2, 4, 8}) {
+      Layout layout{.pipeline = pipeline, .data = 8 / pipeline, .schedule = name};
+      layout.chunks = fixed_chunks(name).value_or(2);
+      layout.micro_batches = 64 / layout.data;
+      const ScheduleRequest request{.name = name,
+                                    .pipeline = pipeline,
+                                    .micro_batches = layout.micro_batches,
+                                    .chunks = layout.chunks};
+      if (why_not(request)) continue;
+      const auto schedule = std::make_shared<const Schedule>(make_schedule(request));
+      for (const Near near : {Near::data, Near::pipeline}) {
+        SCOPED_TRACE(fmt::format("{} {} {}", name, pipeline, static_cast<int>(near)));
+        PlacedLayout placed = placed_on(layout, 0);
+        placed.placement.near = near;
+        const std::vector<Stage> stages = model.cut(placed);
+        const Prediction prediction = model.predict(placed, stages, *schedule);
+        const double allowed = prediction.step_seconds * (1 + 1e-9);
+        for (const LinkTraffic& link : prediction.links) EXPECT_LE(link.seconds, allowed);
+        EXPECT_LE(model.cut_bound(placed, model.cut_times(placed, stages)), allowed);
+        EXPECT_EQ(model.seconds_within(placed, stages, schedule, 1e9), prediction.step_seconds);
+        EXPECT_FALSE(
+            model.seconds_within(placed, stages, schedule, 0.999 * prediction.step_seconds));
+        double sum = 0;
+        for (const auto& [cause, seconds] : prediction.breakdown) {
+          sum += seconds;
+          if (cause == "shared_links") ++waited;
+        }
+        EXPECT_NEAR(sum, prediction.step_seconds, 1e-9 * sum);
+      }
+    }
+  }
+  EXPECT_GT(waited, 0);
+}
+
+// Where switches add up a rank sends its gradients once, and not 3/2 of them as on a ring of four.
+TEST(Step, SwitchesThatAddUpTakeEachByteOnce) {
+  const Job job = gpt2_job(gpt2_model(8, 256, 8, 5000, 128), 64);
+  Cluster cluster = round_cluster(4, 1, 10);
+  Layout layout{.data = 4};
+  layout.micro_batches = 16;
+  const auto sent = [&] {
+    StepModel model(job, cluster);
+    const PlacedLayout placed = placed_on(layout, 0);
+    return model.predict(placed, model.cut(placed), one_forward_one_backward_schedule(1, 16))
+        .traffic.at(0)
+        .bytes;
+  };
+  const double gradients =
+      4 * stage_parameters(job.model, layout, even_cut(8, loop_placement(1, 1)))[0];
+  EXPECT_DOUBLE_EQ(sent(), 1.5 * gradients);
+  cluster.fabric.switch_reduction = true;
+  EXPECT_DOUBLE_EQ(sent(), gradients);
 }
 
 // 1F1B on two ranks: the first is fullest from its second forward, the last from its first.
