@@ -39,12 +39,15 @@ class Grid {
   Grid(const std::vector<FirstSlots>& first, int micro_batches)
       : micro_batches_(micro_batches),
         kinds_(first.size()),
-        slots_(first.size() * kOps * at(micro_batches)) {
+        slots_(first.size() * kWeight * at(micro_batches)),
+        weight_slots_(first.size()) {
     for (int rank = 0; rank < ranks(); ++rank) {
-      std::vector<int8_t>& kinds = kinds_[at(rank)];
-      kinds.assign(at(first[at(rank)].back() + kPeriod * (micro_batches - 1)) + 1, kFree);
-      for (int kind = 0; kind < kWeight; ++kind) {
-        for (int i = 0; i < micro_batches; ++i) {
+      const int last = first[at(rank)].back() + kPeriod * (micro_batches - 1);
+      kinds_[at(rank)].assign(at(last) + 1, kFree);
+    }
+    for (int i = 0; i < micro_batches; ++i) {
+      for (int rank = 0; rank < ranks(); ++rank) {
+        for (int kind = 0; kind < kWeight; ++kind) {
           place({first[at(rank)][at(kind)] + kPeriod * i, rank, kind, i});
         }
       }
@@ -56,7 +59,9 @@ class Grid {
   bool weights_placed() const { return weights_placed_; }
 
   const std::vector<int8_t>& kinds(int rank) const { return kinds_[at(rank)]; }
-  int slot(int rank, int kind, int index) const { return slots_[number(rank, kind, index)]; }
+  int slot(int rank, int kind, int index) const {
+    return kind == kWeight ? weight_slots_[at(rank)][at(index)] : slots_[number(rank, kind, index)];
+  }
 
   void move(const Placed& op, int to) {
     kinds_[at(op.rank)][at(op.slot)] = kFree;
@@ -68,6 +73,7 @@ class Grid {
     weights_placed_ = true;
     for (int rank = 0; rank < ranks(); ++rank) {
       std::vector<int8_t>& kinds = kinds_[at(rank)];
+      weight_slots_[at(rank)].resize(2 * at(micro_batches_));
       int placed = 0, waiting = 0;
       for (int slot = 0; at(slot) < kinds.size() || waiting > 0; ++slot) {
         if (at(slot) == kinds.size()) kinds.push_back(kFree);
@@ -109,47 +115,64 @@ class Grid {
     }
   }
 
-  // The same order with every op as early as its inputs and its rank allow.
+  // The same order with every op as early as its inputs and its rank allow. What an op takes from
+  // its own rank stands before it.
   void squeeze() {
-    std::vector<std::vector<int8_t>> squeezed(kinds_.size());
-    for (size_t rank = 0; rank < kinds_.size(); ++rank) squeezed[rank].reserve(kinds_[rank].size());
+    std::vector<int> end(kinds_.size(), 0);  // of what is squeezed, by rank
     for_each(0, std::nullopt, [&](const Placed& op) {
-      std::vector<int8_t>& kinds = squeezed[at(op.rank)];
-      kinds.resize(std::max(at(earliest_slot(op)), kinds.size()), kFree);
-      slots_[number(op.rank, op.kind, op.index)] = static_cast<int>(kinds.size());
-      kinds.push_back(static_cast<int8_t>(op.kind));
+      const int slot = std::max(after_neighbour(op), end[at(op.rank)]);
+      move(op, slot);
+      end[at(op.rank)] = slot + 1;
     });
-    kinds_ = std::move(squeezed);
+    for (size_t rank = 0; rank < kinds_.size(); ++rank) kinds_[rank].resize(at(end[rank]));
   }
 
   // The first slot after what an op takes from the ranks beside it and from its own.
   int earliest_slot(const Placed& op) const {
-    int last = op.index > 0 ? slot(op.rank, op.kind, op.index - 1) : -1;
-    if (op.kind == kWeight) return last + 1;
-    const bool down = op.kind == kForward0 || op.kind == kInput1;
-    const int before = op.rank + (down ? -1 : 1);
-    if (before >= 0 && before < ranks()) last = std::max(last, slot(before, op.kind, op.index));
-    if (op.kind != kForward0) last = std::max(last, slot(op.rank, op.kind - 1, op.index));
-    return last + 1;
+    int earliest = after_neighbour(op);
+    if (op.index > 0) earliest = std::max(earliest, slot(op.rank, op.kind, op.index - 1) + 1);
+    if (op.kind == kForward0 || op.kind == kWeight) return earliest;
+    return std::max(earliest, slot(op.rank, op.kind - 1, op.index) + 1);
   }
 
  private:
-  static constexpr size_t kOps = 6;  // of a rank for a micro-batch, two of them weight gradients
-
+  // What the ranks do for a micro-batch stands together: they do it at about the same time.
   size_t number(int rank, int kind, int index) const {
-    return (at(rank) * kOps + at(kind)) * at(micro_batches_) + at(index);
+    return (at(index) * kinds_.size() + at(rank)) * kWeight + at(kind);
   }
 
   void place(const Placed& op) {
     kinds_[at(op.rank)][at(op.slot)] = static_cast<int8_t>(op.kind);
-    slots_[number(op.rank, op.kind, op.index)] = op.slot;
+    if (op.kind == kWeight) {
+      weight_slots_[at(op.rank)][at(op.index)] = op.slot;
+    } else {
+      slots_[number(op.rank, op.kind, op.index)] = op.slot;
+    }
   }
 
+  int after_neighbour(const Placed& op) const {
+    if (op.kind == kWeight) return 0;
+    const bool down = op.kind == kForward0 || op.kind == kInput1;
+    const int before = op.rank + (down ? -1 : 1);
+    return before >= 0 && before < ranks() ? slots_[number(before, op.kind, op.index)] + 1 : 0;
+  }
+
+  // Of each kind. Counted from the nearer end.
   std::array<int, 5> counts_before(int rank, int slot) const {
-    std::array<int, 5> counts{};
     const std::vector<int8_t>& kinds = kinds_[at(rank)];
-    for (size_t i = 0; i < std::min(at(slot), kinds.size()); ++i) {
-      if (kinds[i] != kFree) ++counts[at(kinds[i])];
+    const size_t end = std::min(at(slot), kinds.size());
+    std::array<int, 5> counts{};
+    const auto count = [&](size_t begin, size_t last, int sign) {
+      for (size_t i = begin; i < last; ++i) {
+        if (kinds[i] != kFree) counts[at(kinds[i])] += sign;
+      }
+    };
+    if (end < kinds.size() / 2) {
+      count(0, end, 1);
+    } else {
+      counts.fill(micro_batches_);
+      counts[kWeight] = weights_placed_ ? 2 * micro_batches_ : 0;
+      count(end, kinds.size(), -1);
     }
     return counts;
   }
@@ -157,7 +180,8 @@ class Grid {
   int micro_batches_;
   bool weights_placed_ = false;
   std::vector<std::vector<int8_t>> kinds_;  // by rank and slot
-  std::vector<int> slots_;                  // by number
+  std::vector<int> slots_;                  // by number, of all but
+  std::vector<std::vector<int>> weight_slots_;  // by rank and index
 };
 
 // What a rank holds after each slot. Where weight gradients are not placed yet, free slots count as
