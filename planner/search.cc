@@ -295,6 +295,13 @@ class Search {
       const size_t index = best_[place];
       ahead_.add(entry(index), candidates_[index], closest());
     }
+    result_.plan.cluster = cluster_.name;
+    result_.plan.job = job_;
+    if (order.front() < best_.size()) {
+      fill_plan(best_[order.front()]);
+    } else {
+      fill_plan(mixed_[order.front() - best_.size()]);
+    }
     for (size_t i = 1; i < order.size(); ++i) {
       if (order[i] < best_.size()) {
         const size_t index = best_[order[i]];
@@ -304,13 +311,6 @@ class Search {
         result_.alternatives.push_back(
             {next.layout, predict(lookout_.model(), lookout_.trials(), next)});
       }
-    }
-    result_.plan.cluster = cluster_.name;
-    result_.plan.job = job_;
-    if (order.front() < best_.size()) {
-      fill_plan(best_[order.front()]);
-    } else {
-      fill_plan(mixed_[order.front() - best_.size()]);
     }
   }
 
