@@ -16,7 +16,7 @@ namespace {
 
 // What a rank does for a micro-batch, in this order. Weight gradients count as one kind.
 enum Kind { kForward0, kForward1, kInput1, kInput0, kWeight };
-constexpr int8_t kFree = -1;
+constexpr uint8_t kFree = kWeight + 1;  // a slot without an op
 constexpr int kPeriod = 6;
 
 using FirstSlots = std::array<int, 4>;  // of the first micro-batch, by kind
@@ -58,7 +58,7 @@ class Grid {
   int micro_batches() const { return micro_batches_; }
   bool weights_placed() const { return weights_placed_; }
 
-  const std::vector<int8_t>& kinds(int rank) const { return kinds_[at(rank)]; }
+  const std::vector<uint8_t>& kinds(int rank) const { return kinds_[at(rank)]; }
   int slot(int rank, int kind, int index) const {
     return kind == kWeight ? weight_slots_[at(rank)][at(index)] : slots_[number(rank, kind, index)];
   }
@@ -72,7 +72,7 @@ class Grid {
   void place_weights() {
     weights_placed_ = true;
     for (int rank = 0; rank < ranks(); ++rank) {
-      std::vector<int8_t>& kinds = kinds_[at(rank)];
+      std::vector<uint8_t>& kinds = kinds_[at(rank)];
       weight_slots_[at(rank)].resize(2 * at(micro_batches_));
       int placed = 0, waiting = 0;
       for (int slot = 0; at(slot) < kinds.size() || waiting > 0; ++slot) {
@@ -88,8 +88,8 @@ class Grid {
 
   void remove_weights() {
     weights_placed_ = false;
-    for (std::vector<int8_t>& kinds : kinds_) {
-      std::replace(kinds.begin(), kinds.end(), static_cast<int8_t>(kWeight), kFree);
+    for (std::vector<uint8_t>& kinds : kinds_) {
+      std::replace(kinds.begin(), kinds.end(), static_cast<uint8_t>(kWeight), kFree);
       while (kinds.back() == kFree) kinds.pop_back();
     }
   }
@@ -107,7 +107,7 @@ class Grid {
     if (end) last = std::min(last, at(*end));
     for (size_t slot = at(first); slot < last; ++slot) {
       for (int rank = 0; rank < ranks(); ++rank) {
-        const std::vector<int8_t>& kinds = kinds_[at(rank)];
+        const std::vector<uint8_t>& kinds = kinds_[at(rank)];
         if (slot >= kinds.size() || kinds[slot] == kFree) continue;
         const int kind = kinds[slot];
         visit(Placed{static_cast<int>(slot), rank, kind, next[at(rank)][at(kind)]++});
@@ -142,7 +142,7 @@ class Grid {
   }
 
   void place(const Placed& op) {
-    kinds_[at(op.rank)][at(op.slot)] = static_cast<int8_t>(op.kind);
+    kinds_[at(op.rank)][at(op.slot)] = static_cast<uint8_t>(op.kind);
     if (op.kind == kWeight) {
       weight_slots_[at(op.rank)][at(op.index)] = op.slot;
     } else {
@@ -159,7 +159,7 @@ class Grid {
 
   // Of each kind. Counted from the nearer end.
   std::array<int, 5> counts_before(int rank, int slot) const {
-    const std::vector<int8_t>& kinds = kinds_[at(rank)];
+    const std::vector<uint8_t>& kinds = kinds_[at(rank)];
     const size_t end = std::min(at(slot), kinds.size());
     std::array<int, 5> counts{};
     const auto count = [&](size_t begin, size_t last, int sign) {
@@ -179,7 +179,7 @@ class Grid {
 
   int micro_batches_;
   bool weights_placed_ = false;
-  std::vector<std::vector<int8_t>> kinds_;      // by rank and slot
+  std::vector<std::vector<uint8_t>> kinds_;     // by rank and slot
   std::vector<int> slots_;                      // by number, of all but
   std::vector<std::vector<int>> weight_slots_;  // by rank and index
 };
@@ -189,7 +189,7 @@ class Grid {
 class Held {
  public:
   Held(const Grid& grid, int rank) : grid_(grid), rank_(rank) {
-    const std::vector<int8_t>& kinds = grid.kinds(rank);
+    const std::vector<uint8_t>& kinds = grid.kinds(rank);
     after_.reserve(kinds.size());
     for (const int kind : kinds) after_.push_back(next(before(after_.size()), kind));
   }
@@ -204,7 +204,7 @@ class Held {
   // rank does not come to hold more than `most`, if there is an earlier one; returns where it is
   // now.
   size_t advance(size_t from, size_t to, int most) {
-    const std::vector<int8_t>& kinds = grid_.kinds(rank_);
+    const std::vector<uint8_t>& kinds = grid_.kinds(rank_);
     while (to < from) {
       if (kinds[to] != kFree) {
         ++to;
@@ -233,7 +233,7 @@ class Held {
   // What the rank holds with the op in slot `to`, into changed_. Returns the first slot after which
   // that is too much, or how many slots there are.
   size_t fill_after(size_t from, size_t to, int most) {
-    const std::vector<int8_t>& kinds = grid_.kinds(rank_);
+    const std::vector<uint8_t>& kinds = grid_.kinds(rank_);
     changed_.clear();
     State state = before(to);
     for (size_t slot = to; slot < kinds.size(); ++slot) {
@@ -265,7 +265,7 @@ class Held {
 // The slot of a rank's input gradient number `index`, whatever its chunk. Sought from the nearer
 // end: ops advance while the pipeline fills or drains.
 int slot_of_input_gradient(const Grid& grid, int rank, int index) {
-  const std::vector<int8_t>& kinds = grid.kinds(rank);
+  const std::vector<uint8_t>& kinds = grid.kinds(rank);
   const int count = 2 * grid.micro_batches();
   const bool from_front = index < count / 2;
   int slot = from_front ? 0 : static_cast<int>(kinds.size()) - 1;
