@@ -24,6 +24,7 @@ class EmulatedStream {
   // Of the current step.
   double busy() const { return busy_; }             // seconds of all ops
   double elapsed() const { return end_ - begin_; }  // from start() to the end of the last op
+  double end() const { return end_; }               // of the last op
   double slipped() const { return slipped_; }       // by which the host was too late, in all
 
  private:

@@ -144,8 +144,8 @@ RehearsedStep RehearsalTrainer::step(bool stop) {
   report.busy_seconds = stream.busy() / rehearsal_.time_scale;
   report.window_seconds = stream.elapsed() / rehearsal_.time_scale;
   if (!evaluates_) reduce_gradients();
-  agree(report, stop);
-  finish_step();
+  const double ended = agree(report, stop);
+  report.slipped_seconds += finish_step(ended) / rehearsal_.time_scale;
   report.seconds = (Trace::now() - begin) / rehearsal_.time_scale;
   trace_.end_step();
   ++step_;
@@ -161,25 +161,33 @@ void RehearsalTrainer::reduce_gradients() {
   trace_.add(Trace::Kind::reduce, "reduce gradients", begin, Trace::now());
 }
 
-void RehearsalTrainer::agree(RehearsedStep& report, bool stop) {
-  std::vector<double> values(2 + plan_.layout.pipeline);
+// Returns when the last rank's last op ends.
+double RehearsalTrainer::agree(RehearsedStep& report, bool stop) {
+  std::vector<double> values(3 + plan_.layout.pipeline);
   values[0] = stop ? 1 : 0;
   values[1] = device_.stream().slipped() / rehearsal_.time_scale;
-  values[2 + at_.pipeline] = static_cast<double>(device_.peak_bytes());
+  values[2] = device_.stream().end();
+  values[3 + at_.pipeline] = static_cast<double>(device_.peak_bytes());
   tree_maximum(transport_, values);
   report.stop = values[0] > 0;
   report.slipped_seconds = values[1];
-  report.peak_bytes.assign(values.begin() + 2, values.end());
+  report.peak_bytes.assign(values.begin() + 3, values.end());
+  return values[2];
 }
 
-void RehearsalTrainer::finish_step() {
+// What the plan expects after the last op begins when that has ended: summing gradients and
+// agreeing were work of the host meanwhile. Returns by how much it was too late.
+double RehearsalTrainer::finish_step(double ended) {
   status_.doing = static_cast<int32_t>(StatusPage::Doing::optimizer);
   const double begin = Trace::now();
-  device_.stream().start();
-  device_.stream().run(rehearsal_.time_scale * plan_.prediction.seconds_after_ops());
-  device_.stream().wait();
+  EmulatedStream& stream = device_.stream();
+  const double before = stream.slipped();
+  stream.await_input(ended);
+  stream.run(rehearsal_.time_scale * plan_.prediction.seconds_after_ops());
+  stream.wait();
   trace_.add(Trace::Kind::optimizer, "rest of the step", begin, Trace::now());
   status_.doing = static_cast<int32_t>(StatusPage::Doing::idle);
+  return stream.slipped() - before;
 }
 
 }  // namespace trireme

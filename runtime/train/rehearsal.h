@@ -36,7 +36,7 @@ struct RehearsedStep {
 // training, the device is emulated and the stages take the plan's time. Collectives among tensor
 // ranks are part of an op's predicted time and are not sent; messages of the pipeline and of the
 // gradient sums are. What the plan expects after the last op (data reduction that nothing hides,
-// tied embeddings, optimizer) is waited for at the end of a step.
+// tied embeddings, optimizer) is waited for at the end of a step, and the sums are made meanwhile.
 //
 // All ranks construct it and call its functions together. The transport must outlive it. Not
 // thread-safe.
@@ -54,8 +54,8 @@ class RehearsalTrainer {
   const PipelineTimes& times() const { return plan_.times_of(at_.data); }
   void build_stage(int index);
   void reduce_gradients();
-  void agree(RehearsedStep& report, bool stop);
-  void finish_step();
+  double agree(RehearsedStep& report, bool stop);
+  double finish_step(double ended);
 
   struct StageState;
   const Plan& plan_;
