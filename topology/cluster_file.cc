@@ -175,8 +175,8 @@ void read_hosts(TomlTable& nodes, NodeGroup& group) {
 NodeGroup read_group(TomlTable& nodes) {
   NodeGroup group;
   read_hosts(nodes, group);
-  group.device = read_device(nodes);
   group.devices = static_cast<int>(nodes.integer_or("devices", 1, 1, kMostDevices));
+  group.device = read_device(nodes);
   read_link(nodes, group);
   group.nics = static_cast<int>(nodes.integer_or("nics", 0, 0, kMostDevices));
   if (group.nics > 0) {

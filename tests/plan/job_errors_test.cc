@@ -48,6 +48,15 @@ TEST(JobErrors, TablesThatMustBeThere) {
             "\"training\"?");
 }
 
+TEST(JobErrors, AMisspeltKeyThatMustBeThereIsPointedAt) {
+  EXPECT_EQ(complaint("[mode]\n"),
+            "j.toml:1:2: model: missing, expected a table [model]; found \"mode\": did you mean "
+            "\"model\"?");
+  EXPECT_EQ(complaint("[model]\nfamily = \"gpt2\"\nlayer = 2\n"),
+            "j.toml:3:1: model.layers: missing, expected an integer from 1 to 100000; found "
+            "\"layer\": did you mean \"layers\"?");
+}
+
 TEST(JobErrors, ModelKeys) {
   EXPECT_EQ(complaint("[model]\n"),
             "j.toml:1:1: model.family: missing, expected one of gpt2, llama");

@@ -205,7 +205,8 @@ TEST(PlanFile, PartsThatDoNotGoTogetherAreNamed) {
   EXPECT_EQ(wrong("mfu = 0.1\n", ""),
             "p.toml:28:1: prediction.mfu: missing, expected a finite number");
   EXPECT_EQ(wrong("steps = 10", "step = 10"),
-            "p.toml:73:1: job.training.steps: missing, expected an integer from 1 to 1073741824");
+            "p.toml:75:1: job.training.steps: missing, expected an integer from 1 to 1073741824; "
+            "found \"step\": did you mean \"steps\"?");
 }
 
 }  // namespace

@@ -148,8 +148,23 @@ Error TomlTable::mismatch(std::string_view key, const toml::node& node,
                            full_name(key), describe(node), expected));
 }
 
+// A key of the table that nobody has asked for and that is nearly this one.
+const toml::key* TomlTable::misspelt(std::string_view key) const {
+  for (const auto& [other, node] : *table_) {
+    const bool asked = asked_.find(other.str()) != asked_.end();
+    if (!asked && nearest_name(other.str(), {std::string(key)})) return &other;
+  }
+  return nullptr;
+}
+
 Error TomlTable::unexpected(std::string_view key, const std::string& expected) const {
   if (const auto* node = table_->get(key)) return mismatch(key, *node, expected);
+  if (const auto* other = misspelt(key)) {
+    return Error(
+        ErrorKind::bad_input,
+        fmt::format("{}: {}: missing, expected {}; found \"{}\": did you mean \"{}\"?",
+                    position(file_, other->source()), full_name(key), expected, other->str(), key));
+  }
   return error(key, fmt::format("missing, expected {}", expected));
 }
 

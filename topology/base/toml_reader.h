@@ -12,6 +12,7 @@
 
 namespace toml {
 inline namespace v3 {
+class key;
 class node;
 class table;
 }  // namespace v3
@@ -75,6 +76,7 @@ class TomlTable {
   // The complaint points at `node`: the value of `key` or an item of it.
   Error mismatch(std::string_view key, const toml::node& node, const std::string& expected) const;
   std::string full_name(std::string_view key) const;
+  const toml::key* misspelt(std::string_view key) const;
 
   const toml::table* table_;
   std::string file_;
