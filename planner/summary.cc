@@ -78,7 +78,8 @@ std::string in_words(const std::string& cause, const Layout& layout) {
   }
   if (cause == "tied_embeddings") return "agreement of the two copies of the embedding";
   if (cause == "optimizer") return "the optimizer's update";
-  if (cause == "shared_links") return "messages that wait for NICs or uplinks which others use";
+  if (cause == "shared_links") return "the wait for NICs or uplinks that others use";
+  if (cause == "shared_cores") return "the wait for cores that other ranks use";
   std::string words = cause;
   std::replace(words.begin(), words.end(), '_', ' ');
   return words;

@@ -261,8 +261,9 @@ std::string alternatives_table(const PlanResult& result) {
 // How far published runs of this device were off, and why this plan may be further.
 std::string accuracy_line(const Plan& plan) {
   const Accuracy accuracy = accuracy_of(plan);
-  std::string text =
-      plan.device == "cpu" ? "" : fmt::format("within {:.0f} %.", 100 * accuracy.band);
+  std::string text = plan.device == "cpu" && !accuracy.doubts.empty()
+                         ? ""
+                         : fmt::format("within {:.0f} %.", 100 * accuracy.band);
   for (const std::string& doubt : accuracy.doubts) text += (text.empty() ? "" : " ") + doubt;
   return text;
 }

@@ -2,6 +2,7 @@
 
 #include <fmt/format.h>
 
+#include <algorithm>
 #include <string_view>
 
 namespace trireme {
@@ -17,6 +18,8 @@ struct Ground {
 constexpr Ground kGround[] = {
     {"A100", 420, 0.25}, {"H100", 93, 0.10}, {"B200", 27, 0.25}, {"T4", 20, 0.58}};
 constexpr double kUnknown = 0.40;
+// Of layouts on CPU slots that were profiled and run: the largest error (docs/profile.md).
+constexpr double kProfiled = 0.25;
 
 // What the runs span.
 constexpr double kFewestParameters = 0.15e9, kMostParameters = 1.01e12;
@@ -39,11 +42,18 @@ Ground ground_of(std::string_view devices) {
   return rest.band > first.band ? rest : first;
 }
 
+// Figures of a profile know of ranks that share cores.
+bool is_profiled(const Prediction& prediction) {
+  return std::any_of(prediction.breakdown.begin(), prediction.breakdown.end(),
+                     [](const auto& part) { return part.first == "shared_cores"; });
+}
+
 }  // namespace
 
 Accuracy accuracy_of(const Plan& plan) {
   const Ground ground = ground_of(plan.device);
   Accuracy accuracy{ground.runs, ground.band, {}};
+  if (plan.device == "cpu" && is_profiled(plan.prediction)) return {0, kProfiled, {}};
   if (plan.device == "cpu") {
     accuracy.doubts.emplace_back("The figures of CPU slots are nominal; a profile measures them.");
     return accuracy;

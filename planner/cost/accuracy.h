@@ -14,7 +14,8 @@ struct Accuracy {
   std::vector<std::string> doubts;  // why this plan's ground is weaker than theirs; sentences
 };
 
-// CPU slots have no such runs: `runs` is 0, the band that of unknown devices, and `doubts` says so.
+// CPU slots have no such runs: `runs` is 0, the band that of unknown devices, and `doubts` says so;
+// with a profile it is that of layouts which were profiled and run on one machine.
 Accuracy accuracy_of(const Plan& plan);
 
 }  // namespace trireme

@@ -297,6 +297,17 @@ TEST(Accuracy, DoubtsNameWhatWasNotMeasured) {
   EXPECT_EQ(accuracy_of(plan).runs, 0);
 }
 
+TEST(Accuracy, AProfileOfCpuSlotsSettlesTheirDoubts) {
+  Plan plan;
+  plan.job = gpt2_job(gpt2_model(2, 64, 4, 256, 32), 8);
+  plan.device = "cpu";
+  plan.prediction.breakdown = {{"forward", 1}};
+  EXPECT_EQ(accuracy_of(plan).doubts.size(), 1U);
+  plan.prediction.breakdown.emplace_back("shared_cores", 0);
+  EXPECT_TRUE(accuracy_of(plan).doubts.empty());
+  EXPECT_LT(accuracy_of(plan).band, 0.3);
+}
+
 // A host that waits for each kernel adds its time to the device's; one that runs ahead hides it.
 TEST(Kernels, AHostThatWaitsAddsItsTime) {
   const Device device{.name = "X", .memory_bytes_per_s = 1e12, .bf16_flops = 1e14};
