@@ -2,6 +2,8 @@
 
 #include <CLI/CLI.hpp>
 #include <exception>
+#include <string>
+#include <vector>
 
 #include "launcher/commands/agent.h"
 #include "launcher/commands/estimate.h"
@@ -11,6 +13,7 @@
 #include "launcher/commands/schedule.h"
 #include "launcher/commands/show.h"
 #include "topology/base/error.h"
+#include "topology/base/toml_reader.h"
 
 namespace {
 
@@ -37,6 +40,34 @@ void refuse_empty_values(CLI::App& app) {
   }
 }
 
+std::string did_you_mean(const std::string& word, const std::vector<std::string>& names) {
+  const auto nearest = trireme::nearest_name(word, names);
+  return nearest ? fmt::format("; did you mean {}?", *nearest) : "";
+}
+
+trireme::Error no_such_command(const CLI::App& app, const std::string& word) {
+  std::vector<std::string> names;
+  for (const CLI::App* command : app.get_subcommands({})) names.push_back(command->get_name());
+  const std::string hint = did_you_mean(word, names);
+  return {trireme::ErrorKind::bad_input,
+          fmt::format("no command is called \"{}\"{}", word,
+                      hint.empty() ? "; trireme --help lists them" : hint)};
+}
+
+// Of a command's words the first that belongs to none of its options.
+trireme::Error stray_word(const CLI::App& app) {
+  const CLI::App* command = app.get_subcommands().front();
+  const std::string word = command->remaining().front();
+  std::vector<std::string> names;
+  for (const CLI::Option* option : command->get_options()) names.push_back(option->get_name());
+  const std::string hint = word.starts_with('-') ? did_you_mean(word, names) : "";
+  return {trireme::ErrorKind::bad_input,
+          fmt::format("{}: found \"{}\", which it does not know{}", command->get_name(), word,
+                      hint.empty() ? fmt::format("; trireme {} --help lists what it does",
+                                                 command->get_name())
+                                   : hint)};
+}
+
 int run(int argc, char** argv) {
   CLI::App app("Plans, launches and runs 3D-parallel training of transformers.", "trireme");
   app.require_subcommand(1);
@@ -54,11 +85,11 @@ int run(int argc, char** argv) {
   refuse_empty_values(app);
   try {
     app.parse(argc, argv);
+  } catch (const CLI::ExtrasError&) {
+    throw stray_word(app);
   } catch (const CLI::ParseError& error) {
     if (argc > 1 && argv[1][0] != '-' && app.get_subcommands().empty()) {
-      throw trireme::Error(
-          trireme::ErrorKind::bad_input,
-          fmt::format("no command is called \"{}\"; trireme --help lists them", argv[1]));
+      throw no_such_command(app, argv[1]);
     }
     // CLI11 numbers its complaints; here all of them are bad usage.
     return app.exit(error) == 0 ? 0 : trireme::exit_code(trireme::ErrorKind::bad_input);

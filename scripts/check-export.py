@@ -14,9 +14,12 @@ import json
 import sys
 from pathlib import Path
 
-import numpy as np
-import torch
-import transformers
+try:
+    import numpy as np
+    import torch
+    import transformers
+except ModuleNotFoundError as missing:
+    sys.exit(f"check-export.py: {missing}; it needs torch, transformers and numpy")
 
 
 def load(directory):

@@ -80,9 +80,15 @@ Plan obtain_plan(const RunOptions& options) {
 }
 
 // Where to continue from, or an empty text. Says which checkpoints were passed over.
-std::string obtain_checkpoint(const std::string& resume) {
+std::string obtain_checkpoint(const std::string& resume, int steps) {
   if (resume.empty()) {
     return "";
+  }
+  if (!fs::exists(resume)) {
+    throw Error(ErrorKind::bad_input,
+                fmt::format("--resume {}: found nothing there, expected a run "
+                            "directory or a checkpoint",
+                            resume));
   }
   std::vector<std::string> skipped;
   const auto found = find_checkpoint(resume, skipped);
@@ -93,7 +99,8 @@ std::string obtain_checkpoint(const std::string& resume) {
     throw Error(ErrorKind::bad_input,
                 fmt::format("--resume {}: found no checkpoint that can be trusted", resume));
   }
-  fmt::print(stderr, "continuing from {} after {} steps\n", found->directory, found->step);
+  fmt::print(stderr, "continuing from {} after {} steps{}\n", found->directory, found->step,
+             found->step >= steps ? ", which are all: nothing is left to train" : "");
   return found->directory;
 }
 
@@ -125,7 +132,7 @@ int run(const RunOptions& options) {
   if (!emulated) {
     check_runnable(plan);
   }
-  const std::string resume = obtain_checkpoint(options.resume);
+  const std::string resume = obtain_checkpoint(options.resume, plan.job.training.steps);
   const RunDirectory directory = make_run_directory(options, plan);
   if (!options.json) {
     fmt::print("{}run directory: {}\n\n", plan_table(plan), directory.root);

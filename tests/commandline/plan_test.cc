@@ -288,12 +288,12 @@ INSTANTIATE_TEST_SUITE_P(
                 "JOB: found an empty value"},
         Mistake{"NoCluster", nullptr, "", "", "plan job.toml", 2, "--cluster is required"},
         Mistake{"UnknownOption", nullptr, "", "", "plan job.toml --cluster cluster.toml --pins 3",
-                2, "--pins"},
+                2, "plan: found \"--pins\", which it does not know; did you mean --pin?"},
         Mistake{"TopOfNothing", nullptr, "", "", "plan job.toml --cluster cluster.toml --top 0", 2,
                 "--top"},
         Mistake{"NoCommand", nullptr, "", "", "", 2, "subcommand is required"},
         Mistake{"UnknownCommand", nullptr, "", "", "plann job.toml", 2,
-                "no command is called \"plann\""}),
+                "no command is called \"plann\"; did you mean plan?"}),
     name_of_mistake);
 
 INSTANTIATE_TEST_SUITE_P(

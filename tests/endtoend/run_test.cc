@@ -154,6 +154,8 @@ TEST_F(Run, LeavesEverythingThatTheRunDirectoryPromises) {
 TEST_F(Run, ResumesOnAnotherLayoutWithTheSameLosses) {
   ASSERT_EQ(run("whole", kEightRanks), 0) << output();
   fs::remove_all(directory_ + "/whole/checkpoints/step-00000006");
+  EXPECT_EQ(run("nowhere", std::string(kTwoRanks) + " --resume " + directory_ + "/none"), 2);
+  EXPECT_NE(output().find("/none: found nothing there"), std::string::npos) << output();
   ASSERT_EQ(run("resumed", std::string(kTwoRanks) + " --resume " + directory_ + "/whole"), 0)
       << output();
   const auto whole = losses("whole");
