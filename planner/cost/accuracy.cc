@@ -18,7 +18,7 @@ struct Ground {
 constexpr Ground kGround[] = {
     {"A100", 420, 0.25}, {"H100", 93, 0.10}, {"B200", 27, 0.25}, {"T4", 20, 0.58}};
 constexpr double kUnknown = 0.40;
-// Of layouts on CPU slots that were profiled and run: the largest error (docs/profile.md).
+// Of layouts on CPU slots that were profiled and run: nine of ten errors (docs/profile.md).
 constexpr double kProfiled = 0.25;
 
 // What the runs span.
