@@ -14,7 +14,13 @@ namespace trireme {
 struct Lookout::Cut {
   std::vector<Stage> stages;
   CutMemory memory;
-  std::vector<std::pair<Near, CutTimes>> times;  // once they are asked for
+  struct OrderTimes {  // with the ranks in one order
+    Near near;
+    CutTimes times;
+    double links_at_most;         // seconds for which shared links are busy,
+    std::optional<double> links;  // and exactly, once that is of interest
+  };
+  std::vector<OrderTimes> times;  // once they are asked for
 };
 
 struct Lookout::Cuts {
@@ -195,13 +201,20 @@ double Lookout::bound(PlacedLayout layout, Cut& cut) {
         layout.placement.near = near;
         model_.move(layout, cut.stages, times);
       }
-      cut.times.emplace_back(near, times);
+      cut.times.push_back({near, times, model_.shared_links_at_most(layout, cut.stages), {}});
     }
   }
   double least = std::numeric_limits<double>::infinity();
-  for (const auto& [near, times] : cut.times) {
-    layout.placement.near = near;
-    least = std::min(least, model_.cut_bound(layout, times));
+  for (Cut::OrderTimes& order : cut.times) {
+    layout.placement.near = order.near;
+    double seconds = model_.cut_bound(layout, order.times);
+    if (order.links_at_most > seconds) {
+      if (!order.links) {
+        order.links = model_.shared_links_seconds(layout, cut.stages, seconds);
+      }
+      seconds = std::max(seconds, *order.links);
+    }
+    least = std::min(least, seconds);
   }
   return least;
 }

@@ -179,6 +179,32 @@ Path Links::data(const PlacedLayout& layout) const {
   return slowest;
 }
 
+// Where a stage ends inside a node or a leaf, rings of the next one leave it as well.
+double Links::rings_at_most(const PlacedLayout& layout, double bytes) const {
+  const int of_stage = layout.tensor * layout.replicas();
+  double most = 0;
+  for (const Run& run : layout.placement.runs) {
+    const NodeGroup& nodes = cluster_.groups[run.group];
+    const RingShare share = ring_share(layout, run, nodes.devices);
+    const bool whole_nodes = of_stage % nodes.devices == 0;
+    const bool whole_leaves =
+        of_stage % (std::max(1, cluster_.fabric.leaf_nodes) * nodes.devices) == 0;
+    const int streams = whole_nodes ? share.streams : std::min(nodes.devices, 2 * share.streams);
+    most = std::max(most, crowding(whole_leaves ? share.leaf_share : 1) * streams * bytes /
+                              node_bytes_per_s(nodes));
+  }
+  return most;
+}
+
+double Links::messages_at_most(const PlacedLayout& layout, double bytes) const {
+  double most = 0;
+  for (const Run& run : layout.placement.runs) {
+    const NodeGroup& nodes = cluster_.groups[run.group];
+    most = std::max(most, crowding(1) * nodes.devices * bytes / node_bytes_per_s(nodes));
+  }
+  return most;
+}
+
 // Of a stage's ranks those in one node send at once, and those nodes of a leaf that hold any.
 Links::Senders Links::senders(const PlacedLayout& layout, const Run& run) const {
   const int devices = cluster_.groups[run.group].devices;

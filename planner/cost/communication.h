@@ -37,6 +37,10 @@ class Links {
   Path inside(const Seat& a, const Seat& b) const;  // of one node
   Node node_of(const Seat& seat) const;
   int leaf_of(Node node) const;  // 0 where the fabric has no leaves
+  // No node's NICs and no leaf's uplinks take longer for the rings of data groups whose ranks send
+  // so many bytes, nor for messages to other stages when ranks send so many.
+  double rings_at_most(const PlacedLayout& layout, double bytes) const;
+  double messages_at_most(const PlacedLayout& layout, double bytes) const;
   // Out of such a node, and out of a leaf of such nodes.
   double node_bytes_per_s(const NodeGroup& nodes) const;
   double leaf_bytes_per_s(const NodeGroup& nodes) const;

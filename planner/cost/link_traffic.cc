@@ -17,13 +17,20 @@ struct Load {
   }
 };
 
-template <class Place>
-using LoadOf = std::map<Place, Load>;
+size_t at(int i) {
+  return static_cast<size_t>(i);
+}
 
 class Loads {
  public:
   Loads(const Cluster& cluster, const PlacedLayout& layout)
-      : cluster_(cluster), layout_(layout), links_(cluster) {}
+      : cluster_(cluster), layout_(layout), links_(cluster), nodes_(at(cluster.node_count())) {
+    for (const NodeGroup& group : cluster.groups)
+      most_devices_ = std::max(most_devices_, group.devices);
+    devices_.resize(nodes_.size() * at(most_devices_));
+    const int last = cluster.node_count() - 1;
+    leaves_.resize(at(links_.leaf_of(Node(last))) + 1);
+  }
 
   // From every rank of a tensor group to the rank that lies alike in another.
   void between_groups(Coordinates from, Coordinates to, double bytes) {
@@ -32,9 +39,9 @@ class Loads {
     if (here == there) return inside(a, b, bytes);
     const NodeGroup& nodes = cluster_.groups[a.group];
     const double all = layout_.tensor * bytes;
-    nodes_[here.value].add(all, links_.node_bytes_per_s(nodes));
+    nodes_[at(here.value)].add(all, links_.node_bytes_per_s(nodes));
     const int leaf = links_.leaf_of(here);
-    if (leaf != links_.leaf_of(there)) leaves_[leaf].add(all, links_.leaf_bytes_per_s(nodes));
+    if (leaf != links_.leaf_of(there)) leaves_[at(leaf)].add(all, links_.leaf_bytes_per_s(nodes));
   }
 
   // From the first rank of a tensor group to the next: all others send as much.
@@ -45,17 +52,18 @@ class Loads {
 
   std::vector<LinkTraffic> busiest_of_each() const {
     std::vector<LinkTraffic> result;
-    const auto add = [&](const char* link, const auto& loads, auto&& name_of) {
-      if (loads.empty()) return;
-      const auto most = std::max_element(
-          loads.begin(), loads.end(),
-          [](const auto& a, const auto& b) { return a.second.seconds < b.second.seconds; });
-      const auto& [place, load] = *most;
-      result.push_back({link, name_of(place), load.bytes, load.seconds});
+    const auto add = [&](const char* link, const std::vector<Load>& loads, auto&& name_of) {
+      const auto most =
+          std::max_element(loads.begin(), loads.end(),
+                           [](const Load& a, const Load& b) { return a.seconds < b.seconds; });
+      if (most->bytes == 0) return;
+      result.push_back(
+          {link, name_of(static_cast<int>(most - loads.begin())), most->bytes, most->seconds});
     };
     const auto host = [&](int node) { return cluster_.host(Node(node)); };
-    add(kDeviceLink, devices_,
-        [&](const auto& place) { return fmt::format("{}:{}", host(place.first), place.second); });
+    add(kDeviceLink, devices_, [&](int device) {
+      return fmt::format("{}:{}", host(device / most_devices_), device % most_devices_);
+    });
     add("node", nodes_, host);
     add("leaf", leaves_, [&](int leaf) {
       const int first = leaf * cluster_.fabric.leaf_nodes;
@@ -67,14 +75,16 @@ class Loads {
 
  private:
   void inside(const Seat& a, const Seat& b, double bytes) {
-    devices_[{links_.node_of(a).value, a.device}].add(bytes, links_.inside(a, b).bytes_per_s);
+    const int device = links_.node_of(a).value * most_devices_ + a.device;
+    devices_[at(device)].add(bytes, links_.inside(a, b).bytes_per_s);
   }
 
   const Cluster& cluster_;
   const PlacedLayout& layout_;
   Links links_;
-  LoadOf<std::pair<int, int>> devices_;  // node and device; of each tensor group the first rank's
-  LoadOf<int> nodes_, leaves_;
+  std::vector<Load> nodes_, leaves_;
+  int most_devices_ = 1;       // of a node
+  std::vector<Load> devices_;  // node after node; of each tensor group the first rank's
 };
 
 }  // namespace

@@ -35,7 +35,6 @@ struct CutTimes {
   // By pipeline rank: the work of a micro-batch, and what of its reductions follows all work.
   std::vector<double> work, reduction;
   double optimizer = 0;  // what follows
-  double links = 0;      // no step is shorter, as shared_links_seconds has it
 };
 
 // Lower bounds of the step time of any cut and schedule, for any number of micro-batches.
@@ -83,6 +82,12 @@ class StepModel {
   // The same cut of the same layout with its ranks in another order.
   void move(const PlacedLayout& layout, const std::vector<Stage>& stages, CutTimes& times);
   double cut_bound(const PlacedLayout& layout, const CutTimes& times) const;
+  // How long the busiest of NICs and uplinks is busy, at most, and exactly. No step on this cut is
+  // shorter. The latter is of interest where it is more than `step`, and 0 where it surely is not,
+  // or where measured figures have it.
+  double shared_links_at_most(const PlacedLayout& layout, const std::vector<Stage>& stages) const;
+  double shared_links_seconds(const PlacedLayout& layout, const std::vector<Stage>& stages,
+                              double step);
 
   // The cut whose slowest pipeline rank is fastest. `cut` gives way to memory: where the fastest
   // does not fit, each rank has one stage, so that its memory grows with its layers, and all ranks
@@ -209,11 +214,6 @@ class StepModel {
   std::vector<double> tensor_sends(const PlacedLayout& layout, const std::vector<Stage>& stages);
   void add_reduction_sends(const PlacedLayout& layout, const std::vector<Stage>& stages,
                            RankSends& sends);
-  // Of the busiest of NICs and uplinks. The time of each is of interest where it is more than the
-  // step takes; 0 where it surely is not, or where measured figures have it.
-  double shared_links_at_most(const PlacedLayout& layout, const std::vector<Stage>& stages) const;
-  double shared_links_seconds(const PlacedLayout& layout, const std::vector<Stage>& stages,
-                              double step);
   std::vector<AxisTraffic> traffic(const PlacedLayout& layout, const std::vector<Stage>& stages,
                                    const RankSends& sends);
   std::vector<double> activation_bytes(const PlacedLayout& layout,

@@ -120,7 +120,6 @@ void StepModel::add_reductions(const PlacedLayout& layout, const std::vector<Sta
     const double hidden = hidden_reduction(stages[s], cost.backward(), reductions[s]);
     times.reduction[rank] = std::min(times.reduction[rank], reductions[s] - hidden);
   }
-  times.links = shared_links_seconds(layout, stages, least_reduced(layout, times));
 }
 
 double StepModel::least_reduced(const PlacedLayout& layout, const CutTimes& times) const {
@@ -150,9 +149,8 @@ double StepModel::cut_bound(const PlacedLayout& layout, const CutTimes& times) c
                               ? makespan_of(*own_, times.costs)
                               : schedule_bound(layout.schedule, layout.pipeline, layout.chunks,
                                                layout.micro_batches, times.costs);
-  const double ops =
-      std::max({pipeline, messages_seconds(layout, times.costs), least_reduced(layout, times)});
-  return std::max(ops + times.optimizer, times.links);
+  return std::max({pipeline, messages_seconds(layout, times.costs), least_reduced(layout, times)}) +
+         times.optimizer;
 }
 
 }  // namespace trireme

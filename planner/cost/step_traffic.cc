@@ -90,26 +90,28 @@ void StepModel::add_reduction_sends(const PlacedLayout& layout, const std::vecto
   }
 }
 
-// As if all that leaves any of its devices left a node and its leaf, and no switch added up.
 double StepModel::shared_links_at_most(const PlacedLayout& layout,
                                        const std::vector<Stage>& stages) const {
-  const double weight = layout.optimizer_sharding == 0       ? 0
-                        : job_.training.dtype == Dtype::fp32 ? 4
-                                                             : 2;
-  const double reduced = layout.trains() && layout.data > 1 ? 2 * gradient_bytes() + weight : 0;
+  std::vector<double> reduced(static_cast<size_t>(layout.pipeline), 0), messages = reduced;
   const double message = layout.micro_batches * message_bytes(layout);
-  const std::vector<double> parameters = stage_parameters(job_.model, layout, stages);
-  std::vector<double> bytes(static_cast<size_t>(layout.pipeline), 2 * tied_bytes(layout, stages));
-  for (size_t s = 0; s < stages.size(); ++s) {
-    bytes[static_cast<size_t>(stages[s].pipeline_rank)] += reduced * parameters[s] + 2 * message;
+  for (const Stage& stage : stages) {
+    messages[static_cast<size_t>(stage.pipeline_rank)] += 2 * message;
   }
-  double nodes = 0;
-  for (const Run& run : layout.placement.runs) {
-    const NodeGroup& group = cluster_.groups[run.group];
-    nodes = std::max(nodes, group.devices / links_.node_bytes_per_s(group));
+  if (layout.trains() && layout.data > 1) {
+    const double weight = job_.training.dtype == Dtype::fp32 ? 4 : 2;
+    const bool among_all = optimizer_shards(execution_, layout) == layout.data;
+    const double bytes =
+        (among_all ? 1 : 2) * gradient_bytes() + (layout.optimizer_sharding > 0 ? weight : 0);
+    const std::vector<double> parameters = stage_parameters(job_.model, layout, stages);
+    for (size_t s = 0; s < stages.size(); ++s) {
+      reduced[static_cast<size_t>(stages[s].pipeline_rank)] += bytes * parameters[s];
+    }
   }
-  return std::max(1.0, cluster_.fabric.oversubscription) * nodes *
-         *std::max_element(bytes.begin(), bytes.end());
+  const auto most = [](const std::vector<double>& of_rank) {
+    return *std::max_element(of_rank.begin(), of_rank.end());
+  };
+  return links_.rings_at_most(layout, most(reduced)) +
+         links_.messages_at_most(layout, most(messages) + 2 * tied_bytes(layout, stages));
 }
 
 // NICs and uplinks are shared by ranks that do different things at once: messages forward and back,

@@ -6,6 +6,7 @@
 #include <cmath>
 #include <memory>
 
+#include "planner/candidates.h"
 #include "planner/schedules/generators.h"
 #include "planner/schedules/schedules.h"
 #include "tests/planner/test_inputs.h"
@@ -158,44 +159,58 @@ TEST(Step, TheBusiestLinkOfEachTierIsKnown) {
   EXPECT_DOUBLE_EQ(of_leaf.seconds, of_leaf.bytes / (2 * node / 4));
 }
 
+// Whether some of the step is spent waiting for shared links.
+bool expect_links_within_the_step(StepModel& model, const PlacedLayout& placed,
+                                  const std::shared_ptr<const Schedule>& schedule) {
+  const std::vector<Stage> stages = model.cut(placed);
+  const Prediction prediction = model.predict(placed, stages, *schedule);
+  const double step = prediction.step_seconds, allowed = step * (1 + 1e-9);
+  const double at_most = model.shared_links_at_most(placed, stages) * (1 + 1e-9);
+  for (const LinkTraffic& link : prediction.links) {
+    EXPECT_LE(link.seconds, allowed);
+    EXPECT_LE(link.link == kDeviceLink ? 0 : link.seconds, at_most) << link.link;
+  }
+  EXPECT_LE(model.cut_bound(placed, model.cut_times(placed, stages)), allowed);
+  EXPECT_EQ(model.seconds_within(placed, stages, schedule, 1e9), step);
+  EXPECT_FALSE(model.seconds_within(placed, stages, schedule, 0.999 * step));
+  double sum = 0;
+  for (const auto& [cause, seconds] : prediction.breakdown) sum += seconds;
+  EXPECT_NEAR(sum, step, 1e-9 * sum);
+  return prediction.breakdown.back().first == "shared_links";
+}
+
 // Pipeline ranks share a node's only NIC, 10 MB/s: one sends outputs on while the other sends
-// gradients back.
+// gradients back. On nodes of three devices stages begin anywhere in a node.
 TEST(Step, NoStepIsShorterThanASharedLinkIsBusy) {
   const Job job = gpt2_job(gpt2_model(16, 256, 8, 5000, 128), 64);
-  Cluster cluster = round_cluster(4, 2, 10);
-  cluster.groups[0].nics = 1;
-  cluster.groups[0].nic_bytes_per_s = 1e7;
-  StepModel model(job, cluster);
   int waited = 0;
-  for (const std::string& name : built_schedules()) {
-    for (const int pipeline : {2, 4, 8}) {
-      Layout layout{.pipeline = pipeline, .data = 8 / pipeline, .schedule = name};
-      layout.chunks = fixed_chunks(name).value_or(2);
-      layout.micro_batches = 64 / layout.data;
-      const ScheduleRequest request{.name = name,
-                                    .pipeline = pipeline,
-                                    .micro_batches = layout.micro_batches,
-                                    .chunks = layout.chunks};
-      if (why_not(request)) continue;
-      const auto schedule = std::make_shared<const Schedule>(make_schedule(request));
-      for (const Near near : {Near::data, Near::pipeline}) {
-        SCOPED_TRACE(fmt::format("{} {} {}", name, pipeline, static_cast<int>(near)));
-        PlacedLayout placed = placed_on(layout, 0);
-        placed.placement.near = near;
-        const std::vector<Stage> stages = model.cut(placed);
-        const Prediction prediction = model.predict(placed, stages, *schedule);
-        const double allowed = prediction.step_seconds * (1 + 1e-9);
-        for (const LinkTraffic& link : prediction.links) EXPECT_LE(link.seconds, allowed);
-        EXPECT_LE(model.cut_bound(placed, model.cut_times(placed, stages)), allowed);
-        EXPECT_EQ(model.seconds_within(placed, stages, schedule, 1e9), prediction.step_seconds);
-        EXPECT_FALSE(
-            model.seconds_within(placed, stages, schedule, 0.999 * prediction.step_seconds));
-        double sum = 0;
-        for (const auto& [cause, seconds] : prediction.breakdown) {
-          sum += seconds;
-          if (cause == "shared_links") ++waited;
+  for (const int devices : {2, 3}) {
+    Cluster cluster = round_cluster(4, devices, 10);
+    cluster.groups[0].nics = 1;
+    cluster.groups[0].nic_bytes_per_s = 1e7;
+    cluster.fabric = {.kind = FabricKind::tree, .leaf_nodes = 2, .oversubscription = 2};
+    StepModel model(job, cluster);
+    for (const std::string& name : built_schedules()) {
+      for (const int pipeline : {1, 2, 4, 8}) {
+        Layout layout{.pipeline = pipeline, .data = 8 / pipeline, .schedule = name};
+        layout.chunks = fixed_chunks(name).value_or(2);
+        layout.micro_batches = 64 / layout.data;
+        const ScheduleRequest request{.name = name,
+                                      .pipeline = pipeline,
+                                      .micro_batches = layout.micro_batches,
+                                      .chunks = layout.chunks};
+        if (why_not(request)) continue;
+        const auto schedule = std::make_shared<const Schedule>(make_schedule(request));
+        for (const int sharding : {0, 1}) {
+          PlacedLayout placed = placed_on(layout, 0);
+          placed.optimizer_sharding = sharding;
+          for (const Near near : near_choices(placed, cluster)) {
+            SCOPED_TRACE(fmt::format("{} {} of {}, sharding {}, near {}", name, pipeline, devices,
+                                     sharding, static_cast<int>(near)));
+            placed.placement.near = near;
+            if (expect_links_within_the_step(model, placed, schedule)) ++waited;
+          }
         }
-        EXPECT_NEAR(sum, prediction.step_seconds, 1e-9 * sum);
       }
     }
   }
