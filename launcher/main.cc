@@ -40,18 +40,19 @@ void refuse_empty_values(CLI::App& app) {
   }
 }
 
-std::string did_you_mean(const std::string& word, const std::vector<std::string>& names) {
+// What was meant by the word, or where to find it.
+std::string hint(const std::string& word, const std::vector<std::string>& names,
+                 const std::string& otherwise) {
   const auto nearest = trireme::nearest_name(word, names);
-  return nearest ? fmt::format("; did you mean {}?", *nearest) : "";
+  return nearest ? fmt::format("did you mean {}?", *nearest) : otherwise;
 }
 
 trireme::Error no_such_command(const CLI::App& app, const std::string& word) {
   std::vector<std::string> names;
   for (const CLI::App* command : app.get_subcommands({})) names.push_back(command->get_name());
-  const std::string hint = did_you_mean(word, names);
   return {trireme::ErrorKind::bad_input,
-          fmt::format("no command is called \"{}\"{}", word,
-                      hint.empty() ? "; trireme --help lists them" : hint)};
+          fmt::format("no command is called \"{}\"; {}", word,
+                      hint(word, names, "trireme --help lists them"))};
 }
 
 // Of a command's words the first that belongs to none of its options.
@@ -60,12 +61,12 @@ trireme::Error stray_word(const CLI::App& app) {
   const std::string word = command->remaining().front();
   std::vector<std::string> names;
   for (const CLI::Option* option : command->get_options()) names.push_back(option->get_name());
-  const std::string hint = word.starts_with('-') ? did_you_mean(word, names) : "";
-  return {trireme::ErrorKind::bad_input,
-          fmt::format("{}: found \"{}\", which it does not know{}", command->get_name(), word,
-                      hint.empty() ? fmt::format("; trireme {} --help lists what it does",
-                                                 command->get_name())
-                                   : hint)};
+  if (!word.starts_with('-')) names.clear();
+  return {
+      trireme::ErrorKind::bad_input,
+      fmt::format("{}: found \"{}\", which it does not know; {}", command->get_name(), word,
+                  hint(word, names,
+                       fmt::format("trireme {} --help lists what it does", command->get_name())))};
 }
 
 int run(int argc, char** argv) {

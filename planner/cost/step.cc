@@ -469,7 +469,6 @@ std::optional<double> StepModel::seconds_within(const PlacedLayout& layout,
                                                 const std::vector<Stage>& stages,
                                                 const std::shared_ptr<const Schedule>& schedule,
                                                 double most) {
-  if (shared_links_seconds(layout, stages, most) > most) return std::nullopt;
   const Costs costs = shared_costs(layout, stages, *schedule);
   const auto timing = timings_.within(schedule, costs, most - optimizer_seconds(layout, stages));
   if (!timing) return std::nullopt;

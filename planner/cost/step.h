@@ -178,6 +178,12 @@ class StepModel {
   // No rank has all its gradients summed earlier.
   double least_reduced(const PlacedLayout& layout, const CutTimes& times) const;
   double gradient_bytes() const;
+  // Of a parameter's gradient and new weight: what is summed among all replicas, what is scattered
+  // and gathered among them, and among those that share an optimizer where not all do.
+  struct ReductionBytes {
+    double summed = 0, scattered = 0, among_shards = 0;
+  };
+  ReductionBytes reduction_bytes(const Layout& layout) const;
   // The replicas of a stage, and how long they take for a collective, as measured if it was.
   struct DataGroup {
     int ranks = 1;

@@ -19,6 +19,19 @@ double StepModel::gradient_bytes() const {
   return fp32 ? 4 : 2;
 }
 
+// With an optimizer that is sharded over all replicas a reduce-scatter, half of an all-reduce, and
+// an all-gather of the new weights, in the type of the products; sharded over some of them, the
+// gradients' all-reduce and an all-gather among those.
+StepModel::ReductionBytes StepModel::reduction_bytes(const Layout& layout) const {
+  const double gradient = gradient_bytes();
+  if (layout.optimizer_sharding == 0) return {.summed = gradient};
+  const double weight = job_.training.dtype == Dtype::fp32 ? 4 : 2;
+  if (optimizer_shards(execution_, layout) == layout.data) {
+    return {.scattered = (gradient + weight) / 2};
+  }
+  return {.summed = gradient, .among_shards = weight / 2};
+}
+
 double StepModel::DataGroup::seconds(AcceleratorProfile::Collective kind, double bytes) const {
   const auto measured =
       profile == nullptr ? std::nullopt : profile->seconds(kind, ranks, nodes, bytes);
@@ -41,10 +54,8 @@ StepModel::DataGroup StepModel::data_group(const PlacedLayout& layout) {
   return group;
 }
 
-// Gradients of one stage among the data replicas. With an optimizer that is sharded over all of
-// them it is a reduce-scatter, half of an all-reduce, and an all-gather of the new weights, in the
-// type of the products; sharded over some of them, the gradients' all-reduce and an all-gather
-// among those. Tensor by tensor, each goes round a ring to its owner and comes back.
+// Gradients of each stage among the data replicas; many stages are alike. Tensor by tensor, each
+// goes round a ring to its owner and comes back.
 std::vector<double> StepModel::reduction_seconds(const PlacedLayout& layout,
                                                  const std::vector<Stage>& stages) {
   std::vector<double> seconds = stage_parameters(job_.model, layout, stages);
@@ -52,22 +63,12 @@ std::vector<double> StepModel::reduction_seconds(const PlacedLayout& layout,
     return std::vector<double>(seconds.size(), 0);  // a profile has it in the step's end
   }
   using Collective = AcceleratorProfile::Collective;
+  const ReductionBytes bytes = reduction_bytes(layout);
   const DataGroup group = data_group(layout);
-  if (layout.optimizer_sharding == 0) {
-    double before = 0, known = 0;  // many stages are alike
-    for (double& of_stage : seconds) {
-      if (of_stage != before) {
-        known = group.seconds(Collective::all_reduce, gradient_bytes() * of_stage);
-      }
-      before = std::exchange(of_stage, known);
-    }
-    return seconds;
-  }
-  const double weight = job_.training.dtype == Dtype::fp32 ? 4 : 2;
   PlacedLayout sharing = layout;
   sharing.data = optimizer_shards(execution_, layout);
-  const bool all = sharing.data == layout.data;
-  const DataGroup among = all ? group : data_group(sharing);
+  const DataGroup among = bytes.among_shards > 0 ? data_group(sharing) : group;
+  const bool by_tensor = layout.optimizer_sharding > 0 && !execution_.sharding_buckets;
   double before = 0;
   for (size_t s = 0; s < stages.size(); ++s) {
     const double parameters = seconds[s];
@@ -78,11 +79,13 @@ std::vector<double> StepModel::reduction_seconds(const PlacedLayout& layout,
       seconds[s] = seconds[s - 1];
       continue;
     }
-    seconds[s] = all ? group.seconds(Collective::scatter_gather,
-                                     (gradient_bytes() + weight) / 2 * parameters)
-                     : group.seconds(Collective::all_reduce, gradient_bytes() * parameters) +
-                           among.seconds(Collective::scatter_gather, weight / 2 * parameters);
-    if (execution_.sharding_buckets) continue;
+    const auto taken = [&](const DataGroup& ranks, Collective kind, double of_parameter) {
+      return of_parameter > 0 ? ranks.seconds(kind, of_parameter * parameters) : 0;
+    };
+    seconds[s] = taken(group, Collective::all_reduce, bytes.summed) +
+                 taken(group, Collective::scatter_gather, bytes.scattered) +
+                 taken(among, Collective::scatter_gather, bytes.among_shards);
+    if (!by_tensor) continue;
     const int tensors = stages[s].layers * layer_tensors(job_.model);
     seconds[s] += 2.0 * tensors * (sharing.data - 1) * among.path.latency_s;
   }

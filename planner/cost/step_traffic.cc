@@ -70,23 +70,17 @@ std::vector<double> StepModel::tensor_sends(const PlacedLayout& layout,
   return bytes;
 }
 
-// As reduction_seconds has it.
 void StepModel::add_reduction_sends(const PlacedLayout& layout, const std::vector<Stage>& stages,
                                     RankSends& sends) {
-  const double gradient = gradient_bytes();
-  const double weight = job_.training.dtype == Dtype::fp32 ? 4 : 2;
-  const int shards = sends.replicas_of_shards;
+  const ReductionBytes bytes = reduction_bytes(layout);
   const std::vector<double> parameters = stage_parameters(job_.model, layout, stages);
   for (size_t s = 0; s < stages.size(); ++s) {
     const auto rank = static_cast<size_t>(stages[s].pipeline_rank);
-    if (layout.optimizer_sharding > 0 && shards == layout.data) {
-      sends.data[rank] += scatter_gather_sends(shards, (gradient + weight) / 2 * parameters[s]);
-      continue;
-    }
-    sends.data[rank] += all_reduce_sends(layout.data, gradient * parameters[s], data_path(layout));
-    if (layout.optimizer_sharding > 0) {
-      sends.shards[rank] += scatter_gather_sends(shards, weight / 2 * parameters[s]);
-    }
+    sends.data[rank] +=
+        all_reduce_sends(layout.data, bytes.summed * parameters[s], data_path(layout)) +
+        scatter_gather_sends(layout.data, bytes.scattered * parameters[s]);
+    sends.shards[rank] +=
+        scatter_gather_sends(sends.replicas_of_shards, bytes.among_shards * parameters[s]);
   }
 }
 
@@ -98,13 +92,11 @@ double StepModel::shared_links_at_most(const PlacedLayout& layout,
     messages[static_cast<size_t>(stage.pipeline_rank)] += 2 * message;
   }
   if (layout.trains() && layout.data > 1) {
-    const double weight = job_.training.dtype == Dtype::fp32 ? 4 : 2;
-    const bool among_all = optimizer_shards(execution_, layout) == layout.data;
-    const double bytes =
-        (among_all ? 1 : 2) * gradient_bytes() + (layout.optimizer_sharding > 0 ? weight : 0);
+    const ReductionBytes bytes = reduction_bytes(layout);
+    const double sent = 2 * (bytes.summed + bytes.scattered + bytes.among_shards);
     const std::vector<double> parameters = stage_parameters(job_.model, layout, stages);
     for (size_t s = 0; s < stages.size(); ++s) {
-      reduced[static_cast<size_t>(stages[s].pipeline_rank)] += bytes * parameters[s];
+      reduced[static_cast<size_t>(stages[s].pipeline_rank)] += sent * parameters[s];
     }
   }
   const auto most = [](const std::vector<double>& of_rank) {

@@ -180,7 +180,7 @@ class Grid {
   int micro_batches_;
   bool weights_placed_ = false;
   std::vector<std::vector<uint8_t>> kinds_;     // by rank and slot
-  std::vector<int> slots_;                      // by number, of all but
+  std::vector<int> slots_;                      // by number; of weight gradients:
   std::vector<std::vector<int>> weight_slots_;  // by rank and index
 };
 
