@@ -3,12 +3,13 @@
 //   device-figures DEVICE FOLDER
 //
 // Compares the figures of a catalogue device with the measured products, attention, layers and
-// steps of docs/measurements/hopper/measure.py.
+// steps of docs/measurements/hopper/measure.py, or with its drawn steps alone.
 
 #include <fmt/format.h>
 
 #include <algorithm>
 #include <cmath>
+#include <filesystem>
 #include <fstream>
 #include <map>
 #include <sstream>
@@ -206,9 +207,12 @@ void compare(const Device& device, const std::string& folder) {
   const DeviceSpeed speed = device_speed(device, Dtype::bf16, 1, Execution{});
   fmt::print("{:<28} {:>5} {:>8} {:>8} {:>8} {:>8} {:>8}\n", device.name, "rows", "mean %",
              "median", "90th", "bias", "sum");
-  compare_products(speed, folder);
-  compare_attention(speed, folder);
-  compare_layers(speed, folder);
+  const bool parts = std::filesystem::exists(folder + "/products.csv");
+  if (parts) {
+    compare_products(speed, folder);
+    compare_attention(speed, folder);
+    compare_layers(speed, folder);
+  }
   compare_steps(device, folder);
 }
 

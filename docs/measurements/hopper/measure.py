@@ -1,14 +1,17 @@
 """What one accelerator takes for the parts of a training step, as PyTorch runs them.
 
     python3 measure.py FOLDER [products attention streams launches layers steps]
+    python3 measure.py FOLDER drawn
 
 Writes one CSV a section into FOLDER. Each time is the median of several runs between device events,
 after a warm-up, over fresh random data that no cache holds. The reference that the planner's
 figures of a device are compared with (build/release/device-figures); nothing of trireme uses it.
+`drawn` measures whole steps of models that a seed chose and nobody looked at before.
 """
 
 import csv
 import os
+import random as chance
 import statistics
 import sys
 import time
@@ -259,12 +262,45 @@ STEPS = {
 }
 
 
-def steps(folder, small):
+def draw(seed, count):
+    """Models at random of those that one device of 80 GB trains for some seconds."""
+    dice = chance.Random(seed)
+    chosen = {}
+    while len(chosen) < count:
+        gate = dice.random() < 0.5
+        head = dice.choice((64, 128, 128))
+        hidden = 512 * dice.randint(2, 16)
+        heads = hidden // head
+        shared = dice.choice([g for g in (1, 2, 4, 8) if heads % g == 0]) if gate else 1
+        ffn = 256 * round(hidden * dice.choice((8 / 3, 3, 3.5, 4)) / 256) if gate else 4 * hidden
+        vocab = dice.choice((32000, 50304, 64000, 100352, 128256))
+        sequence = dice.choice((1024, 2048, 4096, 8192, 16384))
+        batch = dice.choice((1, 2, 4, 8))
+        micro = dice.choice((2, 4, 6, 8, 12, 16))
+        depth = dice.randint(2, 32)
+        recompute = dice.random() < 0.25
+        tokens = sequence * batch
+        matrices = hidden * (2 * hidden + 2 * hidden // shared + (3 if gate else 2) * ffn)
+        state = 18 * (depth * matrices + 2 * vocab * hidden)
+        held = (2 * hidden * depth if recompute else 34 * hidden * depth) * tokens
+        work = 6 * tokens * micro * (depth * matrices + vocab * hidden) / 6e14
+        if state + held + 8 * tokens * vocab > 66e9 or not 0.1 < work < 3 or tokens > 32768:
+            continue
+        model = (hidden, heads, heads // shared, head, ffn, vocab, gate)
+        chosen[f"drawn-{len(chosen)}"] = (depth, model, sequence, batch, micro, recompute)
+    return chosen
+
+
+def drawn(folder, small):
+    steps(folder, small, draw(2026, 3 if small else 30), 4)
+
+
+def steps(folder, small, models=STEPS, long_enough=7):
     """Whole steps of one device, for seconds on end: time, memory, and the pace it settles to."""
     table = Table(folder, "steps", ["name", "layers", *DIMENSIONS, "sequence", "micro_batch",
                                     "micro_batches", "full_recompute", "parameters", "first",
                                     "seconds", "slowest", "allocated", "reserved", "used"])
-    for name, (depth, model, sequence, batch, micro, recompute) in STEPS.items():
+    for name, (depth, model, sequence, batch, micro, recompute) in models.items():
         if small:
             depth, sequence, model = 2, 256, (256, 4, 2, 64, 512, 1024, model[-1])
         described = (depth, *map(int, model), sequence, batch, micro, int(recompute))
@@ -276,7 +312,7 @@ def steps(folder, small):
             if ON_DEVICE:
                 torch.cuda.reset_peak_memory_stats()
             times, start = [], time.perf_counter()
-            while len(times) < 5 or time.perf_counter() - start < (1 if small else 7):
+            while len(times) < 5 or time.perf_counter() - start < (1 if small else long_enough):
                 synchronize()
                 begin = time.perf_counter()
                 for _ in range(micro):
@@ -303,14 +339,15 @@ def steps(folder, small):
 def main():
     folder = sys.argv[1]
     os.makedirs(folder, exist_ok=True)
-    sections = (launches, steps, layers, attention, products, streams)
+    sections = (launches, steps, layers, attention, products, streams, drawn)
     small = not ON_DEVICE or "small" in sys.argv
     chosen = [a for a in sys.argv[2:] if a != "small"]
+    usual = [section.__name__ for section in sections if section is not drawn]
     torch.manual_seed(1)
     if ON_DEVICE:
         print(torch.cuda.get_device_name(), torch.__version__, torch.version.cuda)
     for section in sections:
-        if chosen and section.__name__ not in chosen:
+        if section.__name__ not in (chosen or usual):
             continue
         start = time.perf_counter()
         try:
