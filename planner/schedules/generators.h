@@ -45,8 +45,10 @@ Schedule interleaved_zb_schedule(int pipeline, int micro_batches, int chunks, in
                                  const Deeper& deeper = {});
 Schedule zb_h2_schedule(int pipeline, int micro_batches, const Deeper& deeper = {});
 Schedule zb_v_schedule(int pipeline, int micro_batches);
-Schedule v_half_schedule(int pipeline, int micro_batches);
-Schedule v_min_schedule(int pipeline, int micro_batches);
+// The middle of a long order repeats itself; `in_full` places every op all the same, which takes
+// several times as long and leads to the same order.
+Schedule v_half_schedule(int pipeline, int micro_batches, bool in_full = false);
+Schedule v_min_schedule(int pipeline, int micro_batches, bool in_full = false);
 Schedule dualpipe_v_schedule(int pipeline, int micro_batches, const Deeper& deeper = {});
 Schedule forward_only_schedule(int pipeline, int micro_batches, int chunks, int group);
 

@@ -337,8 +337,7 @@ std::vector<Op> program_of(const Grid& grid, int rank) {
   return program;
 }
 
-Schedule from_first_slots(const char* name, const std::vector<FirstSlots>& first,
-                          int micro_batches) {
+std::vector<std::vector<Op>> programs(const std::vector<FirstSlots>& first, int micro_batches) {
   Grid grid(first, micro_batches);
   grid.place_weights();
   reorder(grid);
@@ -349,9 +348,60 @@ Schedule from_first_slots(const char* name, const std::vector<FirstSlots>& first
   grid.squeeze();
   grid.remove_weights();
   grid.place_weights();
-  Schedule schedule{name, micro_batches, v_placement(grid.ranks(), 2), {}};
-  for (int rank = 0; rank < grid.ranks(); ++rank) {
-    schedule.ranks.push_back(program_of(grid, rank));
+  std::vector<std::vector<Op>> programs;
+  for (int rank = 0; rank < grid.ranks(); ++rank) programs.push_back(program_of(grid, rank));
+  return programs;
+}
+
+// Where a program's middle lies: the longest stretch of which every op is done again, a period of
+// ops later, for the next micro-batch. None where that is shorter than a period.
+std::optional<size_t> middle(const std::vector<Op>& program) {
+  const auto repeats = [&](size_t i) {
+    Op next = program[i];
+    ++next.micro_batch;
+    return program[i + kPeriod] == next;
+  };
+  size_t longest = kPeriod - 1, place = 0, begin = 0;
+  for (size_t i = 0; i + kPeriod < program.size(); ++i) {
+    if (!repeats(i)) begin = i + 1;
+    if (i + 1 - begin <= longest) continue;
+    longest = i + 1 - begin;
+    place = begin + longest / 2;
+  }
+  return place == 0 ? std::nullopt : std::optional(place);
+}
+
+// The program with its period in `place` repeated for so many more micro-batches.
+std::vector<Op> repeated(const std::vector<Op>& program, size_t place, int more) {
+  std::vector<Op> result;
+  result.reserve(program.size() + kPeriod * at(more));
+  result.assign(program.begin(), program.begin() + static_cast<std::ptrdiff_t>(place));
+  const auto add = [&](size_t i, int later) {
+    result.push_back(program[i]);
+    result.back().micro_batch += later;
+  };
+  for (int later = 0; later < more; ++later) {
+    for (size_t i = place; i < place + kPeriod; ++i) add(i, later);
+  }
+  for (size_t i = place; i < program.size(); ++i) add(i, more);
+  return result;
+}
+
+// A pipeline has filled and not begun to drain after 1.5 times as many micro-batches as it has
+// ranks, and a few: longer orders are those of 2p + 4 micro-batches with more of the middle.
+Schedule from_first_slots(const char* name, const std::vector<FirstSlots>& first, int micro_batches,
+                          bool in_full) {
+  const int ranks = static_cast<int>(first.size());
+  const int enough = in_full ? micro_batches : std::min(micro_batches, 2 * ranks + 4);
+  Schedule schedule{name, micro_batches, v_placement(ranks, 2), programs(first, enough)};
+  if (enough == micro_batches) return schedule;
+  for (std::vector<Op>& program : schedule.ranks) {
+    const std::optional<size_t> place = middle(program);
+    if (!place) {
+      schedule.ranks = programs(first, micro_batches);
+      break;
+    }
+    program = repeated(program, *place, micro_batches - enough);
   }
   return schedule;
 }
@@ -359,25 +409,25 @@ Schedule from_first_slots(const char* name, const std::vector<FirstSlots>& first
 }  // namespace
 
 // Half of what 1F1B holds, about p/2m of bubble.
-Schedule v_half_schedule(int pipeline, int micro_batches) {
+Schedule v_half_schedule(int pipeline, int micro_batches, bool in_full) {
   const int p = pipeline, shift = p % 2 == 0 ? 3 : 0;
   std::vector<FirstSlots> first;
   first.reserve(at(p));
   for (int r = 0; r < p; ++r) {
     first.push_back({2 * r, 3 * p - 2 - r, 3 * p - 1 + shift + 2 * r, 6 * p - 2 + shift - r});
   }
-  return from_first_slots("v-half", first, micro_batches);
+  return from_first_slots("v-half", first, micro_batches, in_full);
 }
 
 // A third of what 1F1B holds, about 2p/3m of bubble.
-Schedule v_min_schedule(int pipeline, int micro_batches) {
+Schedule v_min_schedule(int pipeline, int micro_batches, bool in_full) {
   const int p = pipeline, shift = p % 3 == 0 ? 2 : 0;
   std::vector<FirstSlots> first;
   first.reserve(at(p));
   for (int r = 0; r < p; ++r) {
     first.push_back({r, 2 * p - 1 - r, 2 * p + shift + r, 4 * p - 1 + shift - r});
   }
-  return from_first_slots("v-min", first, micro_batches);
+  return from_first_slots("v-min", first, micro_batches, in_full);
 }
 
 }  // namespace trireme

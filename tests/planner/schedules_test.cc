@@ -187,6 +187,16 @@ TEST(Schedules, OnlyPipeDreamIsAsynchronous) {
   }
 }
 
+// From fewer micro-batches than suffice to several times as many.
+TEST(Schedules, VHalfAndVMinRepeatTheMiddleThatPlacingEveryOpWouldMake) {
+  for (int p = 1; p <= 10; ++p) {
+    for (int m = p; m <= 5 * p + 20; ++m) {
+      ASSERT_EQ(v_half_schedule(p, m), v_half_schedule(p, m, true)) << p << " " << m;
+      ASSERT_EQ(v_min_schedule(p, m), v_min_schedule(p, m, true)) << p << " " << m;
+    }
+  }
+}
+
 TEST(Schedules, ChunksFollowTheScheduleWhereNoneAreGiven) {
   for (const char* name : {"zb-v", "v-half", "v-min", "dualpipe-v"}) {
     const Schedule schedule = make_schedule({.name = name, .pipeline = 3, .micro_batches = 6});
