@@ -30,12 +30,12 @@ struct Lookout::Cuts {
 
 Lookout::Lookout(const Job& job, const Cluster& cluster, const PlanOptions& options,
                  const std::vector<std::vector<size_t>>& sequences, ScheduleCache& schedules,
-                 Choices::Reject reject)
+                 const std::shared_ptr<KnownTimings>& timings, Choices::Reject reject)
     : job_(job),
       cluster_(cluster),
       options_(options),
       sequences_(sequences),
-      model_(job, cluster, options.profile.get(), options.schedule.get()),
+      model_(job, cluster, options.profile.get(), options.schedule.get(), timings),
       trials_(model_, options, schedules),
       choices_(job, options.schedule.get(), std::move(reject)) {}
 
@@ -329,7 +329,8 @@ Look Lookout::predict(const Candidate& exact) {
   const std::vector<Stage> stages = model_.cut(exact.layout);
   const auto schedule = trials_.built(exact.layout, exact.group);
   Look look;
-  look.prediction = model_.predict(exact.layout, stages, *schedule);
+  look.prediction = exact.in_full ? model_.predict(exact.layout, stages, *schedule)
+                                  : model_.predict_briefly(exact.layout, stages, schedule);
   return look;
 }
 

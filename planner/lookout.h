@@ -3,6 +3,7 @@
 #include <cstddef>
 #include <cstdint>
 #include <map>
+#include <memory>
 #include <optional>
 #include <string>
 #include <utility>
@@ -37,6 +38,8 @@ struct Candidate {
   double further = kFirstLook;
   // Of micro-batches, once the seconds are exact: the fastest that fits.
   std::optional<int> group = std::nullopt;
+  // Whether its prediction is to tell when ranks hold most, which takes as long as all the rest.
+  bool in_full = false;
 };
 
 // More than a layout can have completions, options ways to be spread over kinds of node, and
@@ -69,7 +72,7 @@ class Lookout {
   // Rejected is what cannot be, whatever the costs.
   Lookout(const Job& job, const Cluster& cluster, const PlanOptions& options,
           const std::vector<std::vector<size_t>>& sequences, ScheduleCache& schedules,
-          Choices::Reject reject);
+          const std::shared_ptr<KnownTimings>& timings, Choices::Reject reject);
 
   // What misses no fewer bytes than `closest` is not told in full. The closest miss only comes
   // closer, so an older one makes for more than is needed.

@@ -55,7 +55,7 @@ class Search {
         cluster_(cluster),
         options_(options),
         sequences_(group_sequences(cluster)),
-        lookout_(job_, cluster_, options_, sequences_, schedules_,
+        lookout_(job_, cluster_, options_, sequences_, schedules_, timings_,
                  [this](const std::string& layout, const std::string& reason) {
                    reject(layout, reason);
                  }),
@@ -88,6 +88,7 @@ class Search {
     std::vector<std::unique_ptr<Lookout>> lookouts;
     for (int i = 1; i < search_threads(options_); ++i) {
       lookouts.push_back(std::make_unique<Lookout>(job_, cluster_, options_, sequences_, schedules_,
+                                                   timings_,
                                                    [](const std::string&, const std::string&) {}));
     }
     return lookouts;
@@ -293,6 +294,7 @@ class Search {
     for (const size_t place : order) {
       if (place >= best_.size()) continue;
       const size_t index = best_[place];
+      candidates_[index].in_full = place == order.front();
       ahead_.add(entry(index), candidates_[index], closest());
     }
     result_.plan.cluster = cluster_.name;
@@ -372,6 +374,7 @@ class Search {
   const PlanOptions& options_;
   const std::vector<std::vector<size_t>> sequences_;  // of node groups
   ScheduleCache schedules_;
+  const std::shared_ptr<KnownTimings> timings_ = std::make_shared<KnownTimings>();
   Lookout lookout_;
   LookAhead ahead_;
   std::deque<Candidate> candidates_;

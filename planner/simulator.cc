@@ -305,7 +305,7 @@ void for_each_change(const std::vector<Op>& program, const std::vector<StageMemo
   }
 }
 
-// A clock that follows what every rank holds and how long it works.
+// A clock that follows what every rank holds.
 class OutliningClock {
  public:
   OutliningClock(const Schedule& schedule, const Costs& costs)
@@ -325,7 +325,6 @@ class OutliningClock {
       held.since = start;
     }
     held.units -= change.freed;
-    busy_ += end - start;
     return end;
   }
 
@@ -334,9 +333,7 @@ class OutliningClock {
   }
 
   Outline outline() const {
-    Outline outline{clock_.timing(), 0, {}};
-    const double total = outline.makespan * static_cast<double>(ranks_.size());
-    outline.bubble_fraction = total > 0 ? std::max(0.0, 1 - busy_ / total) : 0;
+    Outline outline{clock_.timing(), {}};
     for (const Held& held : ranks_) outline.peak_times.push_back(held.since);
     return outline;
   }
@@ -350,7 +347,6 @@ class OutliningClock {
   const Costs& costs_;
   Clock clock_;
   std::vector<Held> ranks_;
-  double busy_ = 0;
 };
 
 void summarize_memory(const Schedule& schedule, const Costs& costs, Simulation& result) {

@@ -129,7 +129,6 @@ double makespan_of(const Schedule& schedule, const Costs& costs);
 
 // Some more of a simulation's figures, faster than all.
 struct Outline : Timing {
-  double bubble_fraction = 0;
   std::vector<double> peak_times;  // by rank: the start of the first op that holds the most
 };
 Outline outline_of(const Schedule& schedule, const Costs& costs);

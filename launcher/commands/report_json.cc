@@ -43,17 +43,19 @@ Json prediction_json(const Prediction& prediction) {
                      {"bytes", link.bytes},
                      {"seconds", link.seconds}});
   }
-  return {{"step_seconds", prediction.step_seconds},
-          {"tokens_per_second", prediction.tokens_per_second},
-          {"model_tflops_per_device", prediction.model_tflops_per_device},
-          {"hardware_tflops_per_device", prediction.hardware_tflops_per_device},
-          {"mfu", prediction.mfu},
-          {"bubble_fraction", prediction.bubble_fraction},
-          {"memory_bytes_per_pipeline_rank", prediction.memory_bytes_per_pipeline_rank},
-          {"peak_seconds_per_pipeline_rank", prediction.peak_seconds_per_pipeline_rank},
-          {"traffic", traffic},
-          {"links", links},
-          {"breakdown", breakdown}};
+  Json json = {{"step_seconds", prediction.step_seconds},
+               {"tokens_per_second", prediction.tokens_per_second},
+               {"model_tflops_per_device", prediction.model_tflops_per_device},
+               {"hardware_tflops_per_device", prediction.hardware_tflops_per_device},
+               {"mfu", prediction.mfu},
+               {"bubble_fraction", prediction.bubble_fraction},
+               {"memory_bytes_per_pipeline_rank", prediction.memory_bytes_per_pipeline_rank},
+               {"traffic", traffic},
+               {"links", links},
+               {"breakdown", breakdown}};
+  const std::vector<double>& peaks = prediction.peak_seconds_per_pipeline_rank;
+  if (!peaks.empty()) json["peak_seconds_per_pipeline_rank"] = peaks;
+  return json;
 }
 
 Json memory_json(const MemoryParts& parts) {

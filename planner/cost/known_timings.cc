@@ -5,7 +5,7 @@
 namespace trireme {
 namespace {
 
-constexpr size_t kMost = 16;
+constexpr size_t kMost = 32;
 
 // Far above what sums of op times are off by, and below what timing_within allows for that: so the
 // answer is the same whether the timing was known or not.
@@ -25,24 +25,41 @@ bool same_times(const Costs& a, const Costs& b) {
          a.stages == b.stages;
 }
 
+std::optional<Timing> up_to(double most, const std::optional<Timing>& timing) {
+  return timing && timing->makespan <= most * kRounding ? timing : std::nullopt;
+}
+
 }  // namespace
 
 std::optional<Timing> KnownTimings::within(const std::shared_ptr<const Schedule>& schedule,
                                            const Costs& costs, double most) {
   if (!comparable(costs)) return timing_within(*schedule, costs, most);
-  auto known = std::find_if(known_.begin(), known_.end(), [&](const Known& entry) {
+  std::unique_lock lock(mutex_);
+  if (const Known* known = find(schedule, costs)) {
+    if (known->timing) return up_to(most, known->timing);
+    if (known->most >= most) return std::nullopt;
+  }
+  lock.unlock();
+  std::optional<Timing> timing = timing_within(*schedule, costs, most);
+  lock.lock();
+  if (Known* known = find(schedule, costs)) {
+    if (!known->timing && known->most < most) {
+      known->most = most;
+      known->timing = timing;
+    }
+  } else {
+    if (known_.size() == kMost) known_.pop_back();
+    known_.push_front({schedule, costs, most, timing});
+  }
+  return up_to(most, timing);
+}
+
+KnownTimings::Known* KnownTimings::find(const std::shared_ptr<const Schedule>& schedule,
+                                        const Costs& costs) {
+  const auto known = std::find_if(known_.begin(), known_.end(), [&](const Known& entry) {
     return is_of(entry.schedule, schedule) && same_times(entry.costs, costs);
   });
-  if (known == known_.end()) {
-    if (known_.size() == kMost) known_.pop_back();
-    known_.push_front({schedule, costs, most, timing_within(*schedule, costs, most)});
-    known = known_.begin();
-  } else if (!known->timing && known->most < most) {
-    known->timing = timing_within(*schedule, costs, most);
-    known->most = most;
-  }
-  if (known->timing && known->timing->makespan > most * kRounding) return std::nullopt;
-  return known->timing;
+  return known == known_.end() ? nullptr : &*known;
 }
 
 }  // namespace trireme

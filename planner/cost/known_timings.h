@@ -2,6 +2,7 @@
 
 #include <deque>
 #include <memory>
+#include <mutex>
 #include <optional>
 
 #include "planner/simulator.h"
@@ -9,7 +10,8 @@
 namespace trireme {
 
 // Remembers the last few timings. Layouts that differ only in how replicas are placed or optimizer
-// state is sharded ask for the same ones one after the other. Not shared by threads.
+// state is sharded ask for the same ones one after the other, and so does the prediction of what a
+// search has found. Threads may share it.
 class KnownTimings {
  public:
   // As `timing_within`.
@@ -24,6 +26,10 @@ class KnownTimings {
     std::optional<Timing> timing;  // none: it takes longer than `most`
   };
 
+  // Null: unknown.
+  Known* find(const std::shared_ptr<const Schedule>& schedule, const Costs& costs);
+
+  std::mutex mutex_;         // guards what follows
   std::deque<Known> known_;  // the last one first
 };
 

@@ -51,12 +51,13 @@ double predicted_work(const Prediction& prediction, const std::vector<Stage>& st
 }  // namespace
 
 StepModel::StepModel(const Job& job, const Cluster& cluster, const Profile* profile,
-                     const Schedule* own)
+                     const Schedule* own, std::shared_ptr<KnownTimings> timings)
     : job_(job),
       execution_(execution_of(job, cluster)),
       cluster_(cluster),
       links_(cluster),
-      own_(own) {
+      own_(own),
+      timings_(std::move(timings)) {
   kinds_.reserve(cluster.groups.size());
   for (size_t g = 0; g < cluster.groups.size(); ++g) {
     kinds_.emplace_back(job, execution_, cluster, g, profile);
@@ -470,7 +471,7 @@ std::optional<double> StepModel::seconds_within(const PlacedLayout& layout,
                                                 const std::shared_ptr<const Schedule>& schedule,
                                                 double most) {
   const Costs costs = shared_costs(layout, stages, *schedule);
-  const auto timing = timings_.within(schedule, costs, most - optimizer_seconds(layout, stages));
+  const auto timing = timings_->within(schedule, costs, most - optimizer_seconds(layout, stages));
   if (!timing) return std::nullopt;
   const double seconds = step_times(layout, stages, *timing).total();
   return seconds <= most ? std::optional(seconds) : std::nullopt;
@@ -488,18 +489,39 @@ double recomputed_share(const Layout& layout, const std::vector<Stage>& stages) 
   return recomputed / all;
 }
 
+// Every stage runs all its ops once a micro-batch.
+double bubble_fraction(const Layout& layout, const Costs& costs, double makespan) {
+  double busy = 0;
+  for (const StageCost& cost : costs.stages) busy += layout.micro_batches * work_of(layout, cost);
+  const double total = layout.pipeline * makespan;
+  return total > 0 ? std::max(0.0, 1 - busy / total) : 0;
+}
+
 }  // namespace
 
 Prediction StepModel::predict(const PlacedLayout& layout, const std::vector<Stage>& stages,
                               const Schedule& schedule) {
   Costs seconds = shared_costs(layout, stages, schedule);
-  seconds.memory.clear();
   for (const double bytes : activation_bytes(layout, stages)) {
     seconds.memory.push_back({bytes, bytes});
   }
   const Outline outline = outline_of(schedule, seconds);
-  const StepTimes times = step_times(layout, stages, outline);
+  Prediction prediction = predict(layout, stages, schedule, seconds, outline);
+  prediction.peak_seconds_per_pipeline_rank = outline.peak_times;
+  return prediction;
+}
 
+Prediction StepModel::predict_briefly(const PlacedLayout& layout, const std::vector<Stage>& stages,
+                                      const std::shared_ptr<const Schedule>& schedule) {
+  constexpr double kAny = std::numeric_limits<double>::infinity();
+  const Costs seconds = shared_costs(layout, stages, *schedule);
+  return predict(layout, stages, *schedule, seconds, *timings_->within(schedule, seconds, kAny));
+}
+
+Prediction StepModel::predict(const PlacedLayout& layout, const std::vector<Stage>& stages,
+                              const Schedule& schedule, const Costs& seconds,
+                              const Timing& timing) {
+  const StepTimes times = step_times(layout, stages, timing);
   Prediction prediction;
   prediction.step_seconds = times.total();
   const double tokens = static_cast<double>(job_.training.global_batch) * job_.model.sequence;
@@ -512,21 +534,20 @@ Prediction StepModel::predict(const PlacedLayout& layout, const std::vector<Stag
       hardware_flops_per_token(job_.model, layout.recompute, recomputed_share(layout, stages)) /
       1e12;
   prediction.mfu = model_rate / average_peak(layout);
-  prediction.bubble_fraction = outline.bubble_fraction;
+  prediction.bubble_fraction = bubble_fraction(layout, seconds, timing.makespan);
   for (const MemoryParts& rank : memory(layout, stages, schedule)) {
     prediction.memory_bytes_per_pipeline_rank.push_back(rank.total());
   }
-  prediction.peak_seconds_per_pipeline_rank = outline.peak_times;
   const RankSends sends = this->sends(layout, stages);
   prediction.traffic = traffic(layout, stages, sends);
   prediction.links = busiest_links(cluster_, layout, sends);
   add_stages(seconds, layout, stages, prediction);
-  add_breakdown(layout, stages, outline.makespan, prediction);
+  add_breakdown(layout, stages, timing.makespan, prediction);
   const MeasuredStep* profile = measured(layout);
   const double exchange = profile != nullptr && layout.trains()
                               ? profile->end(layout, parameters_by_rank(layout, stages)).exchange
                               : 0;
-  prediction.breakdown.emplace_back("data_reduction", times.reduced - outline.makespan + exchange);
+  prediction.breakdown.emplace_back("data_reduction", times.reduced - timing.makespan + exchange);
   prediction.breakdown.emplace_back("tied_embeddings", times.agreed - times.reduced);
   prediction.breakdown.emplace_back("optimizer", times.optimizer - exchange);
   const double without = times.agreed + times.optimizer;

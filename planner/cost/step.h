@@ -63,8 +63,10 @@ class StepModel {
  public:
   // `profile` may be null; it must be of the job's model (check_profile).
   // Layouts that bear the name of the schedule `own` follow it; it must outlive the model.
+  // Models for several threads may share the timings.
   StepModel(const Job& job, const Cluster& cluster, const Profile* profile = nullptr,
-            const Schedule* own = nullptr);
+            const Schedule* own = nullptr,
+            std::shared_ptr<KnownTimings> timings = std::make_shared<KnownTimings>());
 
   // What figures the prediction of a layout rests on where there is a profile, in a sentence.
   std::string basis(const PlacedLayout& layout) const;
@@ -124,6 +126,10 @@ class StepModel {
   // The prediction for a legal schedule, memory included.
   Prediction predict(const PlacedLayout& layout, const std::vector<Stage>& stages,
                      const Schedule& schedule);
+  // The same, but not when ranks hold most: much faster where `seconds_within` had an answer
+  // lately.
+  Prediction predict_briefly(const PlacedLayout& layout, const std::vector<Stage>& stages,
+                             const std::shared_ptr<const Schedule>& schedule);
 
  private:
   struct PipelinePaths {
@@ -226,6 +232,8 @@ class StepModel {
                                        const std::vector<Stage>& stages) const;
   Costs shared_costs(const PlacedLayout& layout, const std::vector<Stage>& stages,
                      const Schedule& schedule);
+  Prediction predict(const PlacedLayout& layout, const std::vector<Stage>& stages,
+                     const Schedule& schedule, const Costs& seconds, const Timing& timing);
   void add_stages(const Costs& seconds, const PlacedLayout& layout,
                   const std::vector<Stage>& stages, Prediction& prediction);
   void add_breakdown(const PlacedLayout& layout, const std::vector<Stage>& stages, double makespan,
@@ -243,7 +251,7 @@ class StepModel {
   static Ranks ranks_of(const PlacedLayout& layout);
   std::map<Ranks, Path> data_paths_;
   std::map<std::pair<Ranks, bool>, PipelinePaths> pipeline_paths_;  // chunks > 1
-  KnownTimings timings_;
+  std::shared_ptr<KnownTimings> timings_;
 };
 
 }  // namespace trireme

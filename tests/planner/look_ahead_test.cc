@@ -63,7 +63,7 @@ TEST(LookAhead, ASearchGoesTheSameWayWithAnyNumberOfThreads) {
 class Lookouts : public ::testing::Test {
  protected:
   std::unique_ptr<Lookout> lookout() {
-    return std::make_unique<Lookout>(job_, cluster_, options_, sequences_, schedules_,
+    return std::make_unique<Lookout>(job_, cluster_, options_, sequences_, schedules_, timings_,
                                      [](const std::string&, const std::string&) {});
   }
   Candidate degrees(int64_t order) {
@@ -75,6 +75,7 @@ class Lookouts : public ::testing::Test {
   const PlanOptions options_ = {};
   const std::vector<std::vector<size_t>> sequences_ = {{0}};
   ScheduleCache schedules_;
+  const std::shared_ptr<KnownTimings> timings_ = std::make_shared<KnownTimings>();
 };
 
 TEST_F(Lookouts, HaveRoomForNothingWithoutThreads) {
@@ -112,7 +113,7 @@ TEST(LookoutBounds, HoldForAllWaysToSpreadAPipelineOverThreeKinds) {
   ScheduleCache schedules;
   const PlanOptions options;
   const std::vector<std::vector<size_t>> sequences = {{0, 1, 2}, {0, 2, 1}, {1, 0, 2}};
-  Lookout lookout(job, cluster, options, sequences, schedules,
+  Lookout lookout(job, cluster, options, sequences, schedules, std::make_shared<KnownTimings>(),
                   [](const std::string&, const std::string&) {});
   for (size_t sequence = 0; sequence < sequences.size(); ++sequence) {
     const Layout layout{.pipeline = 4, .micro_batches = 600};
@@ -182,8 +183,8 @@ TEST_F(Lookouts, PassOnWhatALookThrows) {
     throw std::out_of_range(layout);
   };
   std::vector<std::unique_ptr<Lookout>> lookouts;
-  lookouts.push_back(
-      std::make_unique<Lookout>(job_, cluster_, options_, sequences_, schedules_, complain));
+  lookouts.push_back(std::make_unique<Lookout>(job_, cluster_, options_, sequences_, schedules_,
+                                               timings_, complain));
   LookAhead ahead(std::move(lookouts));
   const auto own = lookout();
   Candidate candidate = own->degrees({.pipeline = 2, .micro_batches = 3}, 0, 1);
@@ -207,9 +208,9 @@ TEST_F(Lookouts, LookAtTheNextWhileTheyWait) {
   };
   std::vector<std::unique_ptr<Lookout>> lookouts;
   lookouts.push_back(
-      std::make_unique<Lookout>(job_, cluster_, options_, sequences_, schedules_, wait));
+      std::make_unique<Lookout>(job_, cluster_, options_, sequences_, schedules_, timings_, wait));
   LookAhead ahead(std::move(lookouts));
-  Lookout own(job_, cluster_, options_, sequences_, schedules_, note);
+  Lookout own(job_, cluster_, options_, sequences_, schedules_, timings_, note);
   Candidate candidate = own.degrees({.pipeline = 2, .micro_batches = 3}, 0, 1);
   candidate.known = Known::spread;
   ahead.add({1.0, 1, 0}, candidate, std::numeric_limits<double>::infinity());
