@@ -25,6 +25,7 @@ class Clock {
   Clock(const Schedule& schedule, const Costs& costs)
       : schedule_(schedule),
         costs_(costs),
+        measured_(costs.op_time != nullptr),
         rank_free_(schedule.ranks.size(), 0),
         last_gradient_(schedule.stages.size(), 0) {
     for (size_t stage = 0; stage < schedule.stages.size(); ++stage) {
@@ -57,10 +58,9 @@ class Clock {
 
   // Of the op, or of the overlapped pair, that starts at this position.
   double duration(size_t rank, size_t position) const {
-    const double first = single(rank, position);
-    if (!schedule_.ranks[rank][position].overlaps_next) return first;
-    const double second = single(rank, position + 1);
-    return first + second - costs_.overlap * std::min(first, second);
+    const Op& op = schedule_.ranks[rank][position];
+    const double first = measured_ ? costs_.op_time(static_cast<int>(rank), position) : of(op);
+    return op.overlaps_next ? of_pair(rank, position, first) : first;
   }
 
   double makespan() const { return *std::max_element(rank_free_.begin(), rank_free_.end()); }
@@ -73,10 +73,14 @@ class Clock {
     last_gradient_[static_cast<size_t>(op.stage)] = end;
   }
 
-  double single(size_t rank, size_t position) const {
-    if (costs_.op_time) return costs_.op_time(static_cast<int>(rank), position);
-    const Op& op = schedule_.ranks[rank][position];
+  double of(const Op& op) const {
     return durations_[static_cast<size_t>(op.stage)][static_cast<size_t>(op.kind)];
+  }
+
+  double of_pair(size_t rank, size_t position, double first) const {
+    const double second = measured_ ? costs_.op_time(static_cast<int>(rank), position + 1)
+                                    : of(schedule_.ranks[rank][position + 1]);
+    return first + second - costs_.overlap * std::min(first, second);
   }
 
   void lay_links() {
@@ -97,6 +101,7 @@ class Clock {
 
   const Schedule& schedule_;
   const Costs& costs_;
+  bool measured_;
   std::vector<double> rank_free_;
   std::vector<double> last_gradient_;             // by stage
   std::vector<std::array<double, 4>> durations_;  // by stage and kind
@@ -109,24 +114,26 @@ size_t width(const std::vector<Op>& program, size_t position) {
   return program[position].overlaps_next ? 2 : 1;
 }
 
-// A clock that stops once some rank cannot be through in time.
+// A clock that stops once some rank has waited so long that it cannot be through in time.
 class LimitedClock {
  public:
   LimitedClock(const Schedule& schedule, const Costs& costs, double most)
-      : clock_(schedule, costs), most_(most * kRounding) {
+      : clock_(schedule, costs), slack_(schedule.ranks.size(), most * kRounding) {
     if (costs.op_time || costs.overlap > 0) {
-      add_ops(schedule);
+      take_ops(schedule);
     } else {
-      add_stages(schedule, costs);
+      take_stages(schedule, costs);
     }
+    stopped_ = *std::min_element(slack_.begin(), slack_.end()) < 0;
   }
 
   double run(size_t rank, size_t position, double ready) {
-    const double begin = std::max(clock_.rank_free(rank), ready);
-    if (begin + to_do_[rank] > most_) stopped_ = true;
-    const double end = clock_.run(rank, position, ready);
-    to_do_[rank] -= end - begin;
-    return end;
+    const double wait = ready - clock_.rank_free(rank);
+    if (wait > 0) {
+      slack_[rank] -= wait;
+      if (slack_[rank] < 0) stopped_ = true;
+    }
+    return clock_.run(rank, position, ready);
   }
   double deliver(size_t edge, size_t output, double end) {
     return clock_.deliver(edge, output, end);
@@ -136,33 +143,29 @@ class LimitedClock {
   Timing timing() const { return clock_.timing(); }
 
  private:
-  void add_ops(const Schedule& schedule) {
+  void take_ops(const Schedule& schedule) {
     for (size_t rank = 0; rank < schedule.ranks.size(); ++rank) {
       const std::vector<Op>& program = schedule.ranks[rank];
-      double work = 0;
       for (size_t i = 0; i < program.size(); i += width(program, i)) {
-        work += clock_.duration(rank, i);
+        slack_[rank] -= clock_.duration(rank, i);
       }
-      to_do_.push_back(work);
     }
   }
 
   // Every stage runs all its ops once a micro-batch.
-  void add_stages(const Schedule& schedule, const Costs& costs) {
-    to_do_.assign(schedule.ranks.size(), 0);
+  void take_stages(const Schedule& schedule, const Costs& costs) {
     for (size_t stage = 0; stage < schedule.stages.size(); ++stage) {
       const auto rank = static_cast<size_t>(schedule.stages[stage].rank);
       const StageCost& cost = costs.of_stage(static_cast<int>(stage));
       const bool trains = schedule.ranks[rank].back().kind != OpKind::forward;
-      to_do_[rank] += schedule.micro_batches * (cost.forward + (trains ? cost.backward() : 0));
+      slack_[rank] -= schedule.micro_batches * (cost.forward + (trains ? cost.backward() : 0));
     }
   }
 
   static constexpr double kRounding = 1 + 1e-9;
 
   Clock clock_;
-  double most_;
-  std::vector<double> to_do_;  // by rank: the time of the ops that it has not run
+  std::vector<double> slack_;  // by rank: for how long it may still wait
   bool stopped_ = false;
 };
 
