@@ -467,6 +467,15 @@ AnyClock run_through(const Schedule& schedule, const Costs& costs) {
 
 }  // namespace
 
+Recording recording_of(const Schedule& schedule, const Costs& costs) {
+  check_arguments(schedule, costs);
+  Execution execution(schedule);
+  RecordingClock clock(schedule, costs, execution.outputs());
+  execution.run(clock);
+  TRIREME_CHECK(execution.complete());
+  return {clock.clock().timing(), clock.take_ops()};
+}
+
 Timing timing_of(const Schedule& schedule, const Costs& costs) {
   return run_through<Clock>(schedule, costs).timing();
 }

@@ -94,9 +94,13 @@ struct Timing {
   std::vector<double> last_gradient;  // by stage: the end of its last B or W, 0 without one
 };
 
-// One step of a schedule under given costs, all ranks starting at 0.
-struct Simulation : Timing {
+// And when each of its ops runs.
+struct Recording : Timing {
   std::vector<std::vector<OpTimes>> ops;  // by rank and position
+};
+
+// One step of a schedule under given costs, all ranks starting at 0.
+struct Simulation : Recording {
   double span = 0;           // the longest window of any single rank, first start to last end
   std::vector<double> idle;  // by rank: makespan less its ops
   std::vector<IdleCauses> idle_by_cause;  // by rank
@@ -121,11 +125,13 @@ struct Simulation : Timing {
 // as the schedule has; anything else is a bug of the caller (TRIREME_CHECK where it is noticed).
 Simulation simulate(const Schedule& schedule, const Costs& costs);
 
-// The same figures, several times as fast: for choosing among many schedules. `timing_within` gives
-// up, and has no answer, as soon as what a rank has done and has to do ends after `most`.
+// The same figures, several times as fast: for choosing among many schedules, and for drawings.
+// `timing_within` gives up, and has no answer, as soon as what a rank has done and has to do ends
+// after `most`.
 Timing timing_of(const Schedule& schedule, const Costs& costs);
 std::optional<Timing> timing_within(const Schedule& schedule, const Costs& costs, double most);
 double makespan_of(const Schedule& schedule, const Costs& costs);
+Recording recording_of(const Schedule& schedule, const Costs& costs);
 
 // Some more of a simulation's figures, faster than all.
 struct Outline : Timing {

@@ -210,8 +210,8 @@ std::string stage_table(const Plan& plan, const Cluster* cluster, bool colour) {
 // The rows of a timeline; of a long pipeline its ends.
 std::string timeline_table(const Plan& plan, bool colour) {
   constexpr size_t kEnd = 6;
-  const Simulation simulation = simulate(plan.schedule, drawing_costs(plan));
-  const std::string rows = draw_text(timeline_of(plan.schedule, simulation), {.colour = colour});
+  const Recording recording = recording_of(plan.schedule, drawing_costs(plan));
+  const std::string rows = draw_text(timeline_of(plan.schedule, recording), {.colour = colour});
   std::string text = fmt::format("\nTimeline     {}\n", text_legend(colour));
   const auto ranks = static_cast<size_t>(plan.layout.pipeline);
   size_t begin = 0;

@@ -17,12 +17,17 @@ double Timeline::peak(size_t rank) const {
   return most;
 }
 
-Timeline timeline_of(const Schedule& schedule, const Simulation& simulation) {
+Timeline timeline_of(const Schedule& schedule, const Recording& recording) {
   return {.schedule = &schedule,
-          .times = &simulation.ops,
-          .memory = &simulation.memory,
-          .end = simulation.makespan,
+          .times = &recording.ops,
+          .end = recording.makespan,
           .title = schedule.name};
+}
+
+Timeline timeline_of(const Schedule& schedule, const Simulation& simulation) {
+  Timeline timeline = timeline_of(schedule, static_cast<const Recording&>(simulation));
+  timeline.memory = &simulation.memory;
+  return timeline;
 }
 
 std::vector<std::vector<MemoryStep>> held_activations(

@@ -24,6 +24,7 @@ struct Timeline {
 };
 
 Timeline timeline_of(const Schedule& schedule, const Simulation& simulation);
+Timeline timeline_of(const Schedule& schedule, const Recording& recording);  // of times alone
 
 // What each rank holds over time when its ops ran at these times: one unit from the start of an F
 // until the end of its B (or W, when split). For times that no simulator made.
