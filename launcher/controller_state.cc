@@ -9,6 +9,7 @@
 
 #include "planner/plan/run_directory.h"
 #include "topology/base/check.h"
+#include "topology/base/error.h"
 
 namespace trireme {
 
@@ -258,7 +259,8 @@ void ControllerState::dismiss() {
   outcome_.stopped = stop_signal_ != 0 && (stopped_early || hard_stop_ || !launched_);
   if (postmortem_.something_failed() && !hard_stop_) {
     outcome_.failure = postmortem_.verdict(setup_.log_directory);
-    outcome_.exit_code = 1;
+    outcome_.exit_code =
+        exit_code(outcome_.failure->bad_input ? ErrorKind::bad_input : ErrorKind::failed);
     Json failure = to_json(*outcome_.failure);
     failure["event"] = "failure";
     record(std::move(failure));

@@ -177,6 +177,7 @@ Failure Postmortem::rank_failure(int rank, const std::string& log_directory) con
           .rank = rank,
           .node = nodes_[index],
           .cause = cause_of(rank),
+          .bad_input = entry.error_kind == "bad_input",
           .doing = entry.doing,
           .log_tail = entry.end ? entry.end->log_tail : std::vector<std::string>{},
           .log = fmt::format("{}/rank-{:05}.log", log_directory, rank),

@@ -23,8 +23,9 @@ struct Failure {
   std::string subject;  // "r3 d0p1t1 laptop:3", "the agent of gpu07"
   std::optional<int> rank;
   std::string node;
-  std::string cause;     // "killed by signal 9 (SIGKILL), ..."
-  nlohmann::json doing;  // null for an agent
+  std::string cause;       // "killed by signal 9 (SIGKILL), ..."
+  bool bad_input = false;  // what the rank was given to read cannot be used, as it said itself
+  nlohmann::json doing;    // null for an agent
   std::vector<std::string> log_tail;
   std::string log;                    // where all of the log is
   std::vector<std::string> cascade;   // what fell because of it, in order of report

@@ -208,7 +208,7 @@ TEST_F(Run, DataThatIsNotThereIsNamed) {
   std::string job = read_text_file(directory_ + "/job.toml");
   job.replace(job.find("tokens.u16"), 10, "absent.u16");
   std::ofstream(directory_ + "/job.toml") << job;
-  EXPECT_NE(run("absent", kTwoRanks), 0);
+  EXPECT_EQ(run("absent", kTwoRanks), 2);
   EXPECT_NE(output().find("absent.u16"), std::string::npos) << output();
 }
 

@@ -186,6 +186,19 @@ TEST(ControllerState, AFailureInAnyWorkingPhaseEndsTheRun) {
   }
 }
 
+// Such as data that no file matches: the others that follow it change nothing.
+TEST(ControllerState, ARankThatCannotUseItsInputEndsTheRunAsBadInput) {
+  for (const char* kind : {"bad_input", "failed"}) {
+    Rehearsal run;
+    run.connect();
+    run.say(2, {{"type", "failed"}, {"kind", kind}, {"message", "no file matches"}});
+    run.say(0, {{"type", "failed"}, {"kind", "peer_lost"}, {"message", "reset"}, {"peer", 2}});
+    run.all_ended({.code = 1}).agents_leave();
+    EXPECT_EQ(run.outcome().exit_code, std::string(kind) == "bad_input" ? 2 : 1);
+    EXPECT_EQ(run.outcome().failure->rank, 2);
+  }
+}
+
 TEST(ControllerState, ARankThatCannotBeKilledDelaysTheEndByOneAndAHalfSeconds) {
   Rehearsal run;
   run.train().at(1).ended(2, {.code = 3});

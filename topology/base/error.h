@@ -7,7 +7,7 @@ namespace trireme {
 
 // A kind exists only because some caller acts on it; everything else is text of the message.
 enum class ErrorKind {
-  bad_input,   // the user's file, flag or value: exit 2, nothing was started
+  bad_input,   // the user's file, flag or value: exit 2
   no_layout,   // a valid job that fits the cluster in no layout: exit 3
   failed,      // the world failed (process, disk, socket): exit 1
   peer_lost,   // another rank or node went away: exit 1, and never named as the first cause
