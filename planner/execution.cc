@@ -9,7 +9,7 @@ Execution::Execution(const Schedule& schedule)
       last_stage_(static_cast<int>(schedule.stages.size()) - 1),
       micro_batches_(static_cast<size_t>(schedule.micro_batches)),
       slots_(schedule.stages.size() * micro_batches_),
-      there_(2 * slots_ + 1, kNotYet),
+      there_(outputs_of(schedule), kNotYet),
       next_(schedule.ranks.size(), 0),
       runnable_(schedule.ranks.size()),
       awaited_(schedule.ranks.size(), outputs()) {

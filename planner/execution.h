@@ -52,6 +52,9 @@ class Execution {
     return (op.kind == OpKind::forward ? 0 : slots_) + slot(op);
   }
   size_t outputs() const { return there_.size(); }
+  static size_t outputs_of(const Schedule& schedule) {
+    return 2 * schedule.stages.size() * static_cast<size_t>(schedule.micro_batches) + 1;
+  }
 
  private:
   static constexpr double kNotYet = -1;

@@ -172,8 +172,8 @@ class LimitedClock {
 // A clock that keeps what it sees: when every op ran, and when every output was made.
 class RecordingClock {
  public:
-  RecordingClock(const Schedule& schedule, const Costs& costs, size_t outputs)
-      : schedule_(schedule), clock_(schedule, costs), made_(outputs, 0) {
+  RecordingClock(const Schedule& schedule, const Costs& costs)
+      : schedule_(schedule), clock_(schedule, costs), made_(Execution::outputs_of(schedule), 0) {
     for (const std::vector<Op>& program : schedule.ranks) ops_.emplace_back(program.size());
   }
 
@@ -436,12 +436,23 @@ LinkCost Costs::of_link(int from_rank, int to_rank) const {
   return link ? link(from_rank, to_rank) : LinkCost{hop, transfer};
 }
 
-Simulation simulate(const Schedule& schedule, const Costs& costs) {
+namespace {
+
+// A clock that has seen the whole step.
+template <class AnyClock>
+AnyClock run_through(Execution& execution, const Schedule& schedule, const Costs& costs) {
   check_arguments(schedule, costs);
-  Execution execution(schedule);
-  RecordingClock recording(schedule, costs, execution.outputs());
-  execution.run(recording);
+  AnyClock clock(schedule, costs);
+  execution.run(clock);
   TRIREME_CHECK(execution.complete());
+  return clock;
+}
+
+}  // namespace
+
+Simulation simulate(const Schedule& schedule, const Costs& costs) {
+  Execution execution(schedule);
+  auto recording = run_through<RecordingClock>(execution, schedule, costs);
   Simulation result;
   result.ops = recording.take_ops();
   summarize_time(schedule, recording.clock(), result);
@@ -452,36 +463,20 @@ Simulation simulate(const Schedule& schedule, const Costs& costs) {
   return result;
 }
 
-namespace {
-
-// A clock that has seen the whole step.
-template <class AnyClock>
-AnyClock run_through(const Schedule& schedule, const Costs& costs) {
-  check_arguments(schedule, costs);
-  Execution execution(schedule);
-  AnyClock clock(schedule, costs);
-  execution.run(clock);
-  TRIREME_CHECK(execution.complete());
-  return clock;
-}
-
-}  // namespace
-
 Recording recording_of(const Schedule& schedule, const Costs& costs) {
-  check_arguments(schedule, costs);
   Execution execution(schedule);
-  RecordingClock clock(schedule, costs, execution.outputs());
-  execution.run(clock);
-  TRIREME_CHECK(execution.complete());
+  auto clock = run_through<RecordingClock>(execution, schedule, costs);
   return {clock.clock().timing(), clock.take_ops()};
 }
 
 Timing timing_of(const Schedule& schedule, const Costs& costs) {
-  return run_through<Clock>(schedule, costs).timing();
+  Execution execution(schedule);
+  return run_through<Clock>(execution, schedule, costs).timing();
 }
 
 Outline outline_of(const Schedule& schedule, const Costs& costs) {
-  return run_through<OutliningClock>(schedule, costs).outline();
+  Execution execution(schedule);
+  return run_through<OutliningClock>(execution, schedule, costs).outline();
 }
 
 std::optional<Timing> timing_within(const Schedule& schedule, const Costs& costs, double most) {
