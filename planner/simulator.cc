@@ -504,29 +504,4 @@ double bubble_of_all(const std::vector<PipelineRun>& pipelines) {
   return longest > 0 ? 1 - busy / (replicas * longest) : 0;
 }
 
-double makespan_bound(const std::vector<StagePlace>& stages, int pipeline, int micro_batches,
-                      const Costs& costs) {
-  // What lies before (and, backwards, after) the first stage of each rank.
-  std::vector<double> fill_and_drain(static_cast<size_t>(pipeline), -1);
-  std::vector<double> work(static_cast<size_t>(pipeline), 0);
-  const double shown = 1 - costs.overlap / 2;
-  double upstream = 0;
-  for (size_t stage = 0; stage < stages.size(); ++stage) {
-    const int here = stages[stage].rank, before = stage > 0 ? stages[stage - 1].rank : here;
-    for (const LinkCost& link : {costs.of_link(before, here), costs.of_link(here, before)}) {
-      upstream += link.hop + link.transfer;
-    }
-    const auto rank = static_cast<size_t>(here);
-    if (fill_and_drain[rank] < 0) fill_and_drain[rank] = upstream;
-    const StageCost& cost = costs.of_stage(static_cast<int>(stage));
-    upstream += cost.forward + cost.backward();
-    work[rank] += micro_batches * (cost.forward + cost.backward()) * shown;
-  }
-  double bound = 0;
-  for (size_t rank = 0; rank < work.size(); ++rank) {
-    bound = std::max(bound, std::max(fill_and_drain[rank], 0.0) + work[rank]);
-  }
-  return bound;
-}
-
 }  // namespace trireme

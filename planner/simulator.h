@@ -149,11 +149,4 @@ struct PipelineRun {
 // The share of the time until all are done in which their ranks idle.
 double bubble_of_all(const std::vector<PipelineRun>& pipelines);
 
-// No schedule with full backwards of these stages on these places ends earlier: some rank needs the
-// fill before its first op (the forwards of the stages before its first), all its own work, and the
-// drain after its last backward. Where pairs overlap, an op may be hidden for half of `overlap` of
-// its time. `op_time` is not looked at.
-double makespan_bound(const std::vector<StagePlace>& stages, int pipeline, int micro_batches,
-                      const Costs& costs);
-
 }  // namespace trireme

@@ -18,6 +18,7 @@
 #include "planner/placement.h"
 #include "planner/plan/plan.h"
 #include "planner/simulator.h"
+#include "planner/step_bound.h"
 
 namespace trireme {
 
@@ -84,6 +85,8 @@ class StepModel {
   // The same cut of the same layout with its ranks in another order.
   void move(const PlacedLayout& layout, const std::vector<Stage>& stages, CutTimes& times);
   double cut_bound(const PlacedLayout& layout, const CutTimes& times) const;
+  // The same for any number of micro-batches, but for what measured figures say of them.
+  StepBound bound_on_cut(const PlacedLayout& layout, const CutTimes& times) const;
   // How long the busiest of NICs and uplinks is busy, at most, and exactly. No step on this cut is
   // shorter. The latter is of interest where it is more than `step`, and 0 where it surely is not,
   // or where measured figures have it.
@@ -181,8 +184,6 @@ class StepModel {
   const PipelinePaths& pipeline_paths(const PlacedLayout& layout);
   void add_reductions(const PlacedLayout& layout, const std::vector<Stage>& stages,
                       CutTimes& times);
-  // No rank has all its gradients summed earlier.
-  double least_reduced(const PlacedLayout& layout, const CutTimes& times) const;
   double gradient_bytes() const;
   // Of a parameter's gradient and new weight: what is summed among all replicas, what is scattered
   // and gathered among them, and among those that share an optimizer where not all do.

@@ -122,35 +122,30 @@ void StepModel::add_reductions(const PlacedLayout& layout, const std::vector<Sta
   }
 }
 
-double StepModel::least_reduced(const PlacedLayout& layout, const CutTimes& times) const {
-  double reduced = 0;
-  for (size_t rank = 0; rank < times.work.size(); ++rank) {
-    reduced = std::max(reduced, layout.micro_batches * times.work[rank] + times.reduction[rank]);
+StepBound StepModel::bound_on_cut(const PlacedLayout& layout, const CutTimes& times) const {
+  StepBound bound;
+  if (follows_own(layout)) {
+    bound.add(makespan_of(*own_, times.costs), 0);
+  } else {
+    bound = schedule_bound(layout.schedule, layout.pipeline, layout.chunks, times.costs);
   }
-  const MeasuredStep* profile = measured(layout);
-  if (profile == nullptr) return reduced;
-  std::vector<double> work = times.work;
-  for (double& seconds : work) seconds *= layout.micro_batches;
-  return std::max(reduced, profile->work_bound(layout, work));
+  // A message for every chunk and micro-batch goes from each rank to the next, and back.
+  if (layout.pipeline > 1) bound.add(times.costs.hop, times.costs.transfer * layout.chunks);
+  // No rank has all its gradients summed earlier.
+  for (size_t rank = 0; rank < times.work.size(); ++rank) {
+    bound.add(times.reduction[rank], times.work[rank]);
+  }
+  bound.then(times.optimizer);
+  return bound;
 }
-
-namespace {
-
-// A message for every chunk and micro-batch goes from each rank to the next, and back.
-double messages_seconds(const Layout& layout, const Costs& costs) {
-  if (layout.pipeline == 1) return 0;
-  return costs.transfer * layout.chunks * layout.micro_batches + costs.hop;
-}
-
-}  // namespace
 
 double StepModel::cut_bound(const PlacedLayout& layout, const CutTimes& times) const {
-  const double pipeline = follows_own(layout)
-                              ? makespan_of(*own_, times.costs)
-                              : schedule_bound(layout.schedule, layout.pipeline, layout.chunks,
-                                               layout.micro_batches, times.costs);
-  return std::max({pipeline, messages_seconds(layout, times.costs), least_reduced(layout, times)}) +
-         times.optimizer;
+  const double seconds = bound_on_cut(layout, times).seconds(layout.micro_batches);
+  const MeasuredStep* profile = measured(layout);
+  if (profile == nullptr) return seconds;
+  std::vector<double> work = times.work;
+  for (double& of_rank : work) of_rank *= layout.micro_batches;
+  return std::max(seconds, profile->work_bound(layout, work) + times.optimizer);
 }
 
 }  // namespace trireme

@@ -5,86 +5,119 @@
 namespace trireme {
 namespace {
 
-double loop_bound(const Shape& s, const Costs& costs) {
-  return makespan_bound(loop_placement(s.pipeline, s.chunks), s.pipeline, s.micro_batches, costs);
+// A message to a stage from the one before it, or to that one, which no other delays.
+double message(const std::vector<StagePlace>& places, size_t from, size_t to, const Costs& costs) {
+  const LinkCost link = costs.of_link(places[from].rank, places[to].rank);
+  return link.transfer + link.hop;
 }
 
-// Time along the stages before each rank's first stage, and of each rank's own ops on one
-// micro-batch, when an op of stage s takes time_of(s).
-struct Along {
-  std::vector<double> before, own;
-};
-
-template <class TimeOf>
-Along along(const std::vector<StagePlace>& places, int pipeline, double hop, TimeOf&& time_of) {
-  Along result{std::vector<double>(static_cast<size_t>(pipeline), -1),
-               std::vector<double>(static_cast<size_t>(pipeline), 0)};
+// With full backwards some rank needs the fill before its first op (the forwards of the stages
+// before its first), all its own work, and the drain after its last backward. Where pairs overlap,
+// an op may be hidden for half of `overlap` of its time.
+StepBound loop_bound(int pipeline, int chunks, const Costs& costs) {
+  struct Rank {
+    double fill_and_drain = -1, work = 0;
+  };
+  std::vector<Rank> ranks(static_cast<size_t>(pipeline));
+  const std::vector<StagePlace> places = loop_placement(pipeline, chunks);
+  const double shown = 1 - costs.overlap / 2;
   double upstream = 0;
   for (size_t stage = 0; stage < places.size(); ++stage) {
-    const auto rank = static_cast<size_t>(places[stage].rank);
-    if (stage > 0 && places[stage - 1].rank != places[stage].rank) upstream += hop;
-    if (result.before[rank] < 0) result.before[rank] = upstream;
-    const double time = time_of(static_cast<int>(stage));
-    upstream += time;
-    result.own[rank] += time;
+    Rank& rank = ranks[static_cast<size_t>(places[stage].rank)];
+    if (stage > 0) {
+      upstream += message(places, stage - 1, stage, costs);
+      upstream += message(places, stage, stage - 1, costs);
+    }
+    if (rank.fill_and_drain < 0) rank.fill_and_drain = upstream;
+    const StageCost& cost = costs.of_stage(static_cast<int>(stage));
+    upstream += cost.forward + cost.backward();
+    rank.work += (cost.forward + cost.backward()) * shown;
   }
-  return result;
-}
-
-// A message that no other delays.
-double once(const Costs& costs) {
-  return costs.transfer + costs.hop;
+  StepBound bound;
+  for (const Rank& rank : ranks) bound.add(rank.fill_and_drain, rank.work);
+  return bound;
 }
 
 // With split backwards only input gradients are waited for. A rank first waits for the forwards of
 // the stages before its first; then it either works to the end, or after its forwards and input
 // gradients the stages before still have theirs to do, and the first stage a weight gradient.
-double split_bound(const std::vector<StagePlace>& places, const Shape& shape, const Costs& costs) {
-  const auto forward =
-      along(places, shape.pipeline, once(costs), [&](int s) { return costs.of_stage(s).forward; });
-  const auto input =
-      along(places, shape.pipeline, once(costs), [&](int s) { return costs.of_stage(s).input; });
-  const auto weight =
-      along(places, shape.pipeline, 0, [&](int s) { return costs.of_stage(s).weight; });
-  double bound = 0;
-  for (size_t rank = 0; rank < forward.own.size(); ++rank) {
-    const double begin =
-        forward.before[rank] + shape.micro_batches * (forward.own[rank] + input.own[rank]);
-    bound = std::max({bound, begin + shape.micro_batches * weight.own[rank],
-                      begin + input.before[rank] + costs.of_stage(0).weight});
+StepBound split_bound(const std::vector<StagePlace>& places, int pipeline, const Costs& costs) {
+  struct Rank {
+    double forwards_before = -1, inputs_before = 0;
+    double passes = 0, weights = 0;  // of a micro-batch, both passes together
+  };
+  std::vector<Rank> ranks(static_cast<size_t>(pipeline));
+  double forwards = 0, inputs = 0;
+  for (size_t stage = 0; stage < places.size(); ++stage) {
+    Rank& rank = ranks[static_cast<size_t>(places[stage].rank)];
+    if (stage > 0) {
+      forwards += message(places, stage - 1, stage, costs);
+      inputs += message(places, stage, stage - 1, costs);
+    }
+    if (rank.forwards_before < 0) {
+      rank.forwards_before = forwards;
+      rank.inputs_before = inputs;
+    }
+    const StageCost& cost = costs.of_stage(static_cast<int>(stage));
+    forwards += cost.forward;
+    inputs += cost.input;
+    rank.passes += cost.forward + cost.input;
+    rank.weights += cost.weight;
+  }
+  StepBound bound;
+  for (const Rank& rank : ranks) {
+    bound.add(rank.forwards_before, rank.passes + rank.weights);
+    bound.add(rank.forwards_before + rank.inputs_before + costs.of_stage(0).weight, rank.passes);
   }
   return bound;
 }
 
-double split_loop_bound(const Shape& s, const Costs& costs) {
-  return split_bound(loop_placement(s.pipeline, s.chunks), s, costs);
+StepBound split_loop_bound(int pipeline, int chunks, const Costs& costs) {
+  return split_bound(loop_placement(pipeline, chunks), pipeline, costs);
 }
 
-double split_v_bound(const Shape& s, const Costs& costs) {
-  return split_bound(v_placement(s.pipeline, s.chunks), s, costs);
+StepBound split_v_bound(int pipeline, int chunks, const Costs& costs) {
+  return split_bound(v_placement(pipeline, chunks), pipeline, costs);
 }
 
-double pairs_v_bound(const Shape& s, const Costs& costs) {
-  return split_bound(v_placement(s.pipeline, s.chunks), s, least_in_pairs(costs));
+StepBound pairs_v_bound(int pipeline, int chunks, const Costs& costs) {
+  return split_bound(v_placement(pipeline, chunks), pipeline, least_in_pairs(costs));
 }
 
 // Nothing overlaps, so a step is all the work of all ranks and every hop.
-double naive_time(const Shape& s, const Costs& costs) {
-  double micro_batch = 2.0 * (s.pipeline - 1) * once(costs);
-  for (int stage = 0; stage < s.pipeline; ++stage) {
-    micro_batch += costs.of_stage(stage).forward + costs.of_stage(stage).backward();
+StepBound naive_time(int pipeline, int, const Costs& costs) {
+  const std::vector<StagePlace> places = loop_placement(pipeline, 1);
+  double micro_batch = 0;
+  for (size_t stage = 0; stage < places.size(); ++stage) {
+    if (stage > 0) {
+      micro_batch += message(places, stage - 1, stage, costs);
+      micro_batch += message(places, stage, stage - 1, costs);
+    }
+    const StageCost& cost = costs.of_stage(static_cast<int>(stage));
+    micro_batch += cost.forward + cost.backward();
   }
-  return s.micro_batches * micro_batch;
+  StepBound bound;
+  bound.add(0, micro_batch);
+  return bound;
 }
 
 // The slowest rank's forwards after those of the stages before it.
-double forward_only_bound(const Shape& s, const Costs& costs) {
-  const auto forward = along(loop_placement(s.pipeline, s.chunks), s.pipeline, once(costs),
-                             [&](int stage) { return costs.of_stage(stage).forward; });
-  double bound = 0;
-  for (size_t rank = 0; rank < forward.own.size(); ++rank) {
-    bound = std::max(bound, forward.before[rank] + s.micro_batches * forward.own[rank]);
+StepBound forward_only_bound(int pipeline, int chunks, const Costs& costs) {
+  struct Rank {
+    double before = -1, own = 0;
+  };
+  std::vector<Rank> ranks(static_cast<size_t>(pipeline));
+  const std::vector<StagePlace> places = loop_placement(pipeline, chunks);
+  double upstream = 0;
+  for (size_t stage = 0; stage < places.size(); ++stage) {
+    Rank& rank = ranks[static_cast<size_t>(places[stage].rank)];
+    if (stage > 0) upstream += message(places, stage - 1, stage, costs);
+    if (rank.before < 0) rank.before = upstream;
+    upstream += costs.of_stage(static_cast<int>(stage)).forward;
+    rank.own += costs.of_stage(static_cast<int>(stage)).forward;
   }
+  StepBound bound;
+  for (const Rank& rank : ranks) bound.add(rank.before, rank.own);
   return bound;
 }
 
@@ -221,9 +254,9 @@ FamilyMember v_half() {
 }
 
 // One begins every six slots and is back 4p - 1 slots later, or two more (v_min_schedule).
-int in_flight_of_v_min(const Shape& s) {
-  const int back = 4 * s.pipeline - 1 + (s.pipeline % 3 == 0 ? 2 : 0);
-  return std::min(s.micro_batches, back / 6 + 1);
+int in_flight_of_v_min(int pipeline) {
+  const int back = 4 * pipeline - 1 + (pipeline % 3 == 0 ? 2 : 0);
+  return back / 6 + 1;
 }
 
 FamilyMember v_min() {

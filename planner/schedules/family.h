@@ -5,6 +5,7 @@
 
 #include "planner/schedules/generators.h"
 #include "planner/simulator.h"
+#include "planner/step_bound.h"
 
 namespace trireme {
 
@@ -24,13 +25,13 @@ struct FamilyMember {
 
   const char* name;
   Schedule (*build)(const Shape&);
-  // No schedule of this shape ends earlier, whatever its group and warm-up.
-  double (*bound)(const Shape&, const Costs&) = nullptr;
+  // No schedule of so many stages ends earlier, whatever its group and warm-up.
+  StepBound (*bound)(int pipeline, int chunks, const Costs&) = nullptr;
   // What a rank holds at its peak, at least.
   int (*least_peak)(const Shape&, int rank) = nullptr;
   // Micro-batches that have begun on the first stage and are not back there, as it is built, at
   // most; where that may bound its time.
-  int (*most_in_flight)(const Shape&) = nullptr;
+  int (*most_in_flight)(int pipeline) = nullptr;
   Chunks chunks = Chunks::one;
   bool groups = false;
   // Forwards of warm-up for each rank that lies behind; 0: there is none to deepen.

@@ -192,31 +192,33 @@ std::optional<std::string> why_not(const ScheduleRequest& request) {
 
 namespace {
 
-// With so many micro-batches in flight at most, the last of each so many cannot begin before the
-// last one before them is back.
-double round_trips(const std::vector<StagePlace>& places, int micro_batches, int in_flight,
-                   const Costs& costs) {
+// Of a micro-batch through all stages and back.
+double round_trip(const std::vector<StagePlace>& places, const Costs& costs) {
   double trip = 0;
   for (size_t s = 0; s < places.size(); ++s) {
     const StageCost& cost = costs.of_stage(static_cast<int>(s));
     trip += cost.forward + cost.input;
-    const bool crosses = s > 0 && places[s - 1].rank != places[s].rank;
-    if (crosses) trip += 2 * (costs.transfer + costs.hop);
+    if (s == 0) continue;
+    for (const LinkCost& link : {costs.of_link(places[s - 1].rank, places[s].rank),
+                                 costs.of_link(places[s].rank, places[s - 1].rank)}) {
+      trip += link.transfer + link.hop;
+    }
   }
-  const int trips = (micro_batches + in_flight - 1) / in_flight;
-  return trips * trip;
+  return trip;
 }
 
 }  // namespace
 
-double schedule_bound(const std::string& name, int pipeline, int chunks, int micro_batches,
-                      const Costs& costs) {
+// With so many micro-batches in flight at most, the last of each so many cannot begin before the
+// last one before them is back.
+StepBound schedule_bound(const std::string& name, int pipeline, int chunks, const Costs& costs) {
   const FamilyMember& member = built_member(name);
-  const Shape shape{pipeline, micro_batches, chunks};
-  const double bound = member.bound(shape, costs);
-  if (member.most_in_flight == nullptr) return bound;
-  const std::vector<StagePlace> places = member.places(pipeline, chunks);
-  return std::max(bound, round_trips(places, micro_batches, member.most_in_flight(shape), costs));
+  StepBound bound = member.bound(pipeline, chunks, costs);
+  if (member.most_in_flight != nullptr) {
+    bound.add_trips(round_trip(member.places(pipeline, chunks), costs),
+                    member.most_in_flight(pipeline));
+  }
+  return bound;
 }
 
 std::vector<int> least_peak_activations(const std::string& name, int pipeline, int chunks,

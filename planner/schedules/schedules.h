@@ -6,6 +6,7 @@
 
 #include "planner/plan/schedule.h"
 #include "planner/simulator.h"
+#include "planner/step_bound.h"
 
 namespace trireme {
 
@@ -56,9 +57,8 @@ std::optional<std::string> why_not(const ScheduleRequest& request);
 // For searches over many layouts, without building a schedule. Names are built ones.
 //
 // No schedule of this name ends earlier, whatever its group and warm-up, unless it is placed anew
-// (ScheduleRequest::latency_aware).
-double schedule_bound(const std::string& name, int pipeline, int chunks, int micro_batches,
-                      const Costs& costs);
+// (ScheduleRequest::latency_aware). The costs' `op_time` is not looked at.
+StepBound schedule_bound(const std::string& name, int pipeline, int chunks, const Costs& costs);
 // By pipeline rank: the chunk activations that it holds at its peak, at least.
 std::vector<int> least_peak_activations(const std::string& name, int pipeline, int chunks,
                                         int micro_batches);

@@ -314,7 +314,7 @@ TEST(ScheduleFormulas, RoundTripsBoundVMin) {
       const int back = 4 * p - 1 + (p % 3 == 0 ? 2 : 0);  // slots, of which a micro-batch takes six
       EXPECT_EQ(most, std::min(m, back / 6 + 1)) << "p" << p << " m" << m;
       const Costs costs{.stages = {{1, 1, 0.5}}};
-      const double bound = schedule_bound("v-min", p, 2, m, costs);
+      const double bound = schedule_bound("v-min", p, 2, costs).seconds(m);
       EXPECT_GE(makespan_of(schedule, costs), bound * (1 - 1e-12)) << "p" << p << " m" << m;
       EXPECT_GE(bound, 4.0 * p * ((m - 1) / most + 1));
     }
@@ -337,7 +337,8 @@ TEST(ScheduleFormulas, NoScheduleBeatsItsBoundsOfTimeAndMemory) {
             request.costs.stages.push_back({1.0 + 0.3 * (s % 3), 1.0 + 0.2 * (s % 2), 0.5});
           }
           const Simulation simulation = simulate(make_schedule(request), request.costs);
-          EXPECT_GE(simulation.makespan * (1 + 1e-12), schedule_bound(name, p, v, m, request.costs))
+          EXPECT_GE(simulation.makespan * (1 + 1e-12),
+                    schedule_bound(name, p, v, request.costs).seconds(m))
               << name << " p" << p << " m" << m;
           for (int r = 0; r < p; ++r) {
             EXPECT_LE(least_peak_activations(name, p, v, m)[static_cast<size_t>(r)],
@@ -359,7 +360,7 @@ TEST(ScheduleFormulas, EvenStagesReachTheBound) {
       EXPECT_NEAR(
           makespan_of(make_schedule({.name = name, .pipeline = p, .micro_batches = m, .chunks = v}),
                       {}),
-          schedule_bound(name, p, v, m, {}), 1e-9)
+          schedule_bound(name, p, v, {}).seconds(m), 1e-9)
           << name << " p" << p;
     }
   }

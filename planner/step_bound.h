@@ -1,0 +1,33 @@
+#pragma once
+
+#include <vector>
+
+namespace trireme {
+
+// How long a step takes at least, whatever the number of its micro-batches: the greatest of lines
+// in that number, or a round trip for every so many of them. In any unit of time.
+class StepBound {
+ public:
+  // No step is shorter than `fixed` and `each` for every micro-batch.
+  void add(double fixed, double each);
+  // Nor than a trip for every `in_flight` micro-batches, the last of which may be fewer.
+  void add_trips(double trip, int in_flight);
+  // What follows all that was added before.
+  void then(double seconds);
+
+  double seconds(double micro_batches) const;
+  // The most whole micro-batches that may be done in so much time, or one more for what rounding
+  // makes of it.
+  double micro_batches(double seconds) const;
+
+ private:
+  struct Line {
+    double fixed = 0, each = 0;
+  };
+
+  std::vector<Line> lines_;  // none above another everywhere
+  double trip_ = 0, after_trips_ = 0;
+  int in_flight_ = 0;  // 0: there are no trips
+};
+
+}  // namespace trireme
