@@ -37,9 +37,11 @@ Lookout::Lookout(const Job& job, const Cluster& cluster, const PlanOptions& opti
       sequences_(sequences),
       model_(job, cluster, options.profile.get(), options.schedule.get(), timings),
       trials_(model_, options, schedules),
-      choices_(job, options.schedule.get(), std::move(reject)) {}
+      choices_(job, options.schedule.get(), std::move(reject)),
+      replicas_(job, cluster, options, model_, trials_, choices_) {}
 
 Look Lookout::look(const Candidate& candidate, double closest) {
+  if (candidate.unequal()) return replicas_.look(candidate);
   switch (candidate.known) {
     case Known::degrees:
       return open_options(candidate);
@@ -51,6 +53,8 @@ Look Lookout::look(const Candidate& candidate, double closest) {
       return simulate(candidate);
     case Known::exact:
       return predict(candidate);
+    case Known::shares:
+      break;  // replicas that are alike share alike
   }
   return {};
 }
@@ -276,7 +280,7 @@ Look Lookout::simulate(Candidate candidate) {
   if (in_part && fits_without_recomputation(candidate.layout)) return look;
   const std::vector<Stage> stages = model_.cut(candidate.layout);
   if (candidate.further == kFirstLook) {
-    look.first_simulation = true;
+    look.first_simulations = 1;
     const auto least = trials_.built(candidate.layout, trials_.groups_of(candidate.layout).front());
     auto missed = miss(candidate, model_.memory(candidate.layout, stages, *least));
     if (missed) {
@@ -307,7 +311,7 @@ bool Lookout::find_best(Candidate& candidate, const std::vector<Stage>& stages, 
     any = true;
     candidate.layout.placement.near = near;
     candidate.seconds = choice->seconds;
-    candidate.group = choice->group;
+    candidate.groups = {choice->group};
   }
   return any;
 }
@@ -327,7 +331,7 @@ bool Lookout::fits_without_recomputation(PlacedLayout layout) {
 
 Look Lookout::predict(const Candidate& exact) {
   const std::vector<Stage> stages = model_.cut(exact.layout);
-  const auto schedule = trials_.built(exact.layout, exact.group);
+  const auto schedule = trials_.built(exact.layout, exact.groups.front());
   Look look;
   look.prediction = exact.in_full ? model_.predict(exact.layout, stages, *schedule)
                                   : model_.predict_briefly(exact.layout, stages, schedule);

@@ -12,56 +12,12 @@
 #include "planner/candidates.h"
 #include "planner/choices.h"
 #include "planner/cost/step.h"
+#include "planner/look.h"
+#include "planner/replica_lookout.h"
 #include "planner/search.h"
 #include "planner/trials.h"
 
 namespace trireme {
-
-// How much is known of a candidate: more costs more to find out. `degrees` stands for all options,
-// `options` for all ways to spread the pipeline over a sequence of node groups, `spread` for all
-// schedules and chunks that complete it, `cut` for all orders of ranks; their seconds bound all
-// these from below.
-enum class Known { degrees, options, spread, cut, exact };
-
-constexpr double kFirstLook = 1.0 / 256;
-constexpr double kGrowth = 8;
-
-struct Candidate {
-  PlacedLayout layout;
-  size_t sequence = 0;  // of node groups
-  // Among candidates of equal seconds the first in the order of enumeration is the better one.
-  int64_t order = 0;
-  double seconds = 0;  // a lower bound, or the prediction
-  Known known = Known::degrees;
-  // A simulation stops when the step surely exceeds its bound by this share, which is then the
-  // bound; should that become the least, the next one looks kGrowth times as far.
-  double further = kFirstLook;
-  // Of micro-batches, once the seconds are exact: the fastest that fits.
-  std::optional<int> group = std::nullopt;
-  // Whether its prediction is to tell when ranks hold most, which takes as long as all the rest.
-  bool in_full = false;
-};
-
-// More than a layout can have completions, options ways to be spread over kinds of node, and
-// degrees options: candidates of degrees number what may come of them without a gap too few.
-constexpr int64_t kMostCompletions = int64_t{1} << 16;
-constexpr int64_t kMostSpreads = int64_t{1} << 18;
-constexpr int64_t kMostOptions = 128;
-
-// What a closer look at a candidate finds.
-struct Look {
-  struct Missed {
-    double seconds = 0;        // a lower bound of the layout that does not fit
-    double at_least = 0;       // bytes that it lacks for any schedule; 0: the miss alone tells
-    std::optional<Miss> miss;  // where it may be the closest so far
-  };
-
-  std::vector<Candidate> found;      // what takes its place, as far as it may fit
-  std::vector<Candidate> set_aside;  // what cannot fit, but was not looked at closely
-  std::vector<Missed> missed;
-  bool first_simulation = false;
-  std::optional<Prediction> prediction;  // of an exact candidate, which then stays as it is
-};
 
 // Takes closer looks at candidates: what it finds follows from the candidate alone, whoever looks
 // and in whatever order, but for misses that are not the closest, of which it tells less. Keeps
@@ -85,13 +41,17 @@ class Lookout {
   std::vector<Candidate> with_options(const Candidate& degrees);
   // The candidate that stands for these degrees, whose completions begin with number `order`.
   Candidate degrees(const Layout& layout, size_t sequence, int64_t order);
+  // Candidates for degrees of unequal replicas; their orders follow on `order`.
+  std::vector<Candidate> unequal_degrees(int64_t order) { return replicas_.degrees(order); }
   // Bytes that the average pipeline rank needs beyond its device, whatever the schedule: more than
   // none, and no cut fits.
   double lacks_on_average(const PlacedLayout& layout);
 
+  std::vector<Stage> cut(const Candidate& candidate) {
+    return candidate.unequal() ? replicas_.cut(candidate.layout) : model_.cut(candidate.layout);
+  }
   StepModel& model() { return model_; }
   ScheduleTrials& trials() { return trials_; }
-  Choices& choices() { return choices_; }
 
  private:
   struct Cut;
@@ -122,6 +82,7 @@ class Lookout {
   StepModel model_;
   ScheduleTrials trials_;
   Choices choices_;
+  ReplicaLookout replicas_;  // for candidates of unequal replicas
   std::map<std::pair<std::string, std::vector<Run>>, bool> fit_;  // by description and runs
 };
 

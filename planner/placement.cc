@@ -62,6 +62,16 @@ PlacedLayout placed_on_sets(const Layout& layout, std::vector<ReplicaSet> sets, 
   return placed;
 }
 
+std::vector<PlacedLayout> parts_of(const PlacedLayout& layout) {
+  const Placement& placement = layout.placement;
+  if (placement.sets.empty()) return {layout};
+  std::vector<PlacedLayout> parts;
+  for (size_t set = 0; set < placement.sets.size(); ++set) {
+    parts.push_back(placed_on_sets(layout.degrees(), placement.sets, placement.near, set));
+  }
+  return parts;
+}
+
 int replicas_side_by_side(const PlacedLayout& layout, int node_devices) {
   return side_by_side(layout, layout.replicas(), node_devices);
 }

@@ -58,6 +58,9 @@ PlacedLayout placed_on(const Layout& layout, size_t group);
 PlacedLayout placed_on_sets(const Layout& layout, std::vector<ReplicaSet> sets, Near near,
                             size_t set);
 
+// The layout as asked of each of its sets, or of all replicas where they are alike.
+std::vector<PlacedLayout> parts_of(const PlacedLayout& layout);
+
 // How many replicas of a stage are counted one after the other before the next stage's, on a group
 // of nodes that has so many devices each.
 int replicas_side_by_side(const PlacedLayout& layout, int node_devices);

@@ -19,7 +19,6 @@
 #include "planner/layout_text.h"
 #include "planner/look_ahead.h"
 #include "planner/lookout.h"
-#include "planner/replica_search.h"
 #include "planner/schedules/schedule_cache.h"
 #include "topology/base/check.h"
 #include "topology/base/cores.h"
@@ -44,6 +43,20 @@ std::string reason_of(const Miss& miss) {
       miss.device_bytes / 1e9);
 }
 
+// A layout of unequal replicas is the same on its sets in any order, and however many micro-batches
+// each takes.
+bool same_but_for_shares(const PlacedLayout& a, const PlacedLayout& b) {
+  const auto described = [](const PlacedLayout& placed) {
+    std::pair result(placed.degrees(), placed.placement.sets);
+    if (result.second.empty()) return result;
+    result.first.micro_batches = 0;
+    result.first.shares.clear();
+    std::sort(result.second.begin(), result.second.end());
+    return result;
+  };
+  return described(a) == described(b);
+}
+
 // Best-first search: the candidate of least bound is looked at more closely until the least is an
 // exact prediction, which then nothing can beat (A* with lazily refined bounds). Degrees come
 // first; schedules and chunks are tried only for those whose bound is low enough.
@@ -66,8 +79,7 @@ class Search {
     check_pins(job_, cluster_);
     enumerate();
     look_at_the_best();
-    look_at_mixed_replicas();
-    if (best_.empty() && mixed_.empty()) {
+    if (best_.empty()) {
       // Of those that were set aside, one may be the closest miss.
       for (Candidate& candidate : set_aside_) push(std::move(candidate));
       look_at_the_best();
@@ -125,16 +137,6 @@ class Search {
     }
   }
 
-  void look_at_mixed_replicas() {
-    std::vector<double> others;
-    for (const size_t index : best_) others.push_back(candidates_[index].seconds);
-    ReplicaSearch search(job_, cluster_, options_, lookout_.model(), lookout_.trials(),
-                         lookout_.choices(), std::move(others));
-    mixed_ = search.run();
-    result_.considered += search.considered();
-    result_.evaluated += search.evaluated();
-  }
-
   void enumerate() {
     for (size_t i = 0; i < sequences_.size(); ++i) {
       std::vector<const NodeGroup*> kinds;
@@ -148,11 +150,17 @@ class Search {
       }
       enumerate_degrees(job_, kinds, sinks);
     }
-    if (options_.keep_rejections) return look_at_all();
+    const size_t alike = candidates_.size();
+    for (Candidate& candidate : lookout_.unequal_degrees((degrees_ + 1) * kMostOfDegrees)) {
+      candidates_.push_back(std::move(candidate));
+    }
     std::vector<Entry> entries;
     entries.reserve(candidates_.size());
-    for (size_t i = 0; i < candidates_.size(); ++i) entries.push_back(entry(i));
+    for (size_t i = options_.keep_rejections ? alike : 0; i < candidates_.size(); ++i) {
+      entries.push_back(entry(i));
+    }
     queue_ = decltype(queue_)(std::greater<>(), std::move(entries));
+    if (options_.keep_rejections) look_at_all(alike);
   }
 
   void add_degrees(const Layout& layout, size_t sequence) {
@@ -160,14 +168,12 @@ class Search {
     if (count == 0) return;
     const size_t options = lookout_.options(layout, sequence).size();
     result_.considered += static_cast<int64_t>(count * options);
-    const int64_t order = ++degrees_ * kMostCompletions * kMostSpreads * kMostOptions;
-    candidates_.push_back(lookout_.degrees(layout, sequence, order));
+    candidates_.push_back(lookout_.degrees(layout, sequence, ++degrees_ * kMostOfDegrees));
   }
 
   // On nodes of one kind every layout's memory is looked at, fast or slow, so that all reasons can
   // be listed.
-  void look_at_all() {
-    const size_t degrees = candidates_.size();
+  void look_at_all(size_t degrees) {
     for (size_t i = 0; i < degrees; ++i) {
       for (Candidate& candidate : lookout_.with_options(candidates_[i])) {
         candidates_.push_back(std::move(candidate));
@@ -188,27 +194,35 @@ class Search {
   void advance(size_t index) {
     const Candidate& candidate = candidates_[index];
     if (candidate.known == Known::exact) return keep(index);
-    if (!hopeless(candidate)) take_in(index, lookout_.look(candidate, closest()));
+    if (!needless(candidate)) take_in(index, lookout_.look(candidate, closest()));
   }
 
   void advance_ahead(const Entry& entry) {
     const auto index = std::get<size_t>(entry);
-    if (hopeless(candidates_[index])) return ahead_.drop(entry);
+    if (needless(candidates_[index])) return ahead_.drop(entry);
     take_in(index, ahead_.take(entry, lookout_));
   }
 
-  // Of the placements of one layout only the best is of interest.
   void keep(size_t index) {
-    const Layout& layout = candidates_[index].layout.degrees();
-    const bool known = std::any_of(best_.begin(), best_.end(), [&](size_t i) {
-      return candidates_[i].layout.degrees() == layout;
+    if (!is_kept(candidates_[index])) best_.push_back(index);
+  }
+
+  // Of the placements and shares of one layout only the best is of interest.
+  bool is_kept(const Candidate& candidate) const {
+    return std::any_of(best_.begin(), best_.end(), [&](size_t index) {
+      return same_but_for_shares(candidates_[index].layout, candidate.layout);
     });
-    if (!known) best_.push_back(index);
+  }
+
+  bool needless(const Candidate& candidate) {
+    const bool completed = candidate.known == Known::shares || candidate.known == Known::cut;
+    return completed ? is_kept(candidate) : hopeless(candidate);
   }
 
   // Puts what a look has found in the place of the candidate.
   void take_in(size_t index, Look look) {
-    result_.evaluated += look.first_simulation ? 1 : 0;
+    result_.evaluated += look.first_simulations;
+    result_.considered += look.shared_out;
     for (Look::Missed& missed : look.missed) note(std::move(missed));
     for (Candidate& candidate : look.set_aside) {
       fastest_miss_ = std::min(fastest_miss_, candidate.seconds);
@@ -247,7 +261,8 @@ class Search {
   // Whether the average rank misses more bytes than the closest miss so far: then these degrees
   // neither fit nor are worth naming, and need no schedule to know it.
   bool hopeless(const Candidate& candidate) {
-    if (candidate.known != Known::spread || options_.any_memory) return false;
+    if (candidate.known != Known::spread || candidate.unequal()) return false;
+    if (options_.any_memory) return false;
     if (lookout_.lacks_on_average(candidate.layout) <= closest()) return false;
     fastest_miss_ = std::min(fastest_miss_, candidate.seconds);
     if (options_.keep_rejections) {
@@ -275,44 +290,17 @@ class Search {
     return cpu ? kNotTried : "";
   }
 
-  // The best of both kinds, fastest first, alike ones plainest first: numbers of best_, then of
-  // mixed_.
-  std::vector<size_t> ranking() const {
-    std::vector<double> seconds;
-    for (const size_t index : best_) seconds.push_back(candidates_[index].seconds);
-    for (const MixedReplicas& mixed : mixed_) seconds.push_back(mixed.seconds);
-    std::vector<size_t> order(seconds.size());
-    std::iota(order.begin(), order.end(), size_t{0});
-    std::stable_sort(order.begin(), order.end(),
-                     [&](size_t a, size_t b) { return seconds[a] < seconds[b]; });
-    order.resize(std::min(order.size(), static_cast<size_t>(std::max(1, options_.top))));
-    return order;
-  }
-
   void fill_result() {
-    const std::vector<size_t> order = ranking();
-    for (const size_t place : order) {
-      if (place >= best_.size()) continue;
-      const size_t index = best_[place];
-      candidates_[index].in_full = place == order.front();
+    for (const size_t index : best_) {
+      candidates_[index].in_full = index == best_.front();
       ahead_.add(entry(index), candidates_[index], closest());
     }
     result_.plan.cluster = cluster_.name;
     result_.plan.job = job_;
-    if (order.front() < best_.size()) {
-      fill_plan(best_[order.front()]);
-    } else {
-      fill_plan(mixed_[order.front() - best_.size()]);
-    }
-    for (size_t i = 1; i < order.size(); ++i) {
-      if (order[i] < best_.size()) {
-        const size_t index = best_[order[i]];
-        result_.alternatives.push_back({candidates_[index].layout.degrees(), prediction_of(index)});
-      } else {
-        const MixedReplicas& next = mixed_[order[i] - best_.size()];
-        result_.alternatives.push_back(
-            {next.layout, predict(lookout_.model(), lookout_.trials(), next)});
-      }
+    fill_plan(best_.front());
+    for (size_t i = 1; i < best_.size(); ++i) {
+      const size_t index = best_[i];
+      result_.alternatives.push_back({candidates_[index].layout.degrees(), prediction_of(index)});
     }
   }
 
@@ -324,28 +312,19 @@ class Search {
     const Candidate& chosen = candidates_[index];
     Plan& plan = result_.plan;
     plan.layout = chosen.layout.degrees();
-    plan.stages = lookout_.model().cut(chosen.layout);
-    plan.schedule = *lookout_.trials().built(chosen.layout, chosen.group);
-    TRIREME_CHECK(check_schedule(plan.schedule).legal);
-    plan.prediction = prediction_of(index);
-    place(chosen.layout);
-  }
-
-  void fill_plan(const MixedReplicas& chosen) {
-    Plan& plan = result_.plan;
-    plan.layout = chosen.layout;
-    plan.stages = chosen.stages;
-    for (size_t set = 0; set < chosen.sets.size(); ++set) {
-      Schedule schedule = *lookout_.trials().built(chosen.part(set), chosen.groups[set]);
+    plan.stages = lookout_.cut(chosen);
+    const std::vector<PlacedLayout> parts = parts_of(chosen.layout);
+    for (size_t i = 0; i < parts.size(); ++i) {
+      Schedule schedule = *lookout_.trials().built(parts[i], chosen.groups[i]);
       TRIREME_CHECK(check_schedule(schedule).legal);
-      if (set == 0) {
+      if (i == 0) {
         plan.schedule = std::move(schedule);
       } else {
         plan.other_schedules.push_back(std::move(schedule));
       }
     }
-    plan.prediction = predict(lookout_.model(), lookout_.trials(), chosen);
-    place(chosen.part(0));
+    plan.prediction = prediction_of(index);
+    place(chosen.layout);
   }
 
   void place(const PlacedLayout& layout) {
@@ -381,8 +360,7 @@ class Search {
   std::deque<Candidate> set_aside_;  // degrees that cannot fit; of interest where none fits
   int64_t degrees_ = 0;
   std::priority_queue<Entry, std::vector<Entry>, std::greater<>> queue_;
-  std::vector<size_t> best_;          // exact, fastest first
-  std::vector<MixedReplicas> mixed_;  // likewise
+  std::vector<size_t> best_;  // exact, fastest first
   std::optional<Miss> miss_;
   double fastest_miss_ = 1e300;  // lower bound of the fastest layout that did not fit
   std::string last_reason_;

@@ -47,12 +47,6 @@ struct QuickBound {
   double seconds(double micro_batches) const {
     return std::max(slowest * micro_batches, average * micro_batches + waits);
   }
-  // The most whole ones that may be done in so many seconds.
-  double micro_batches(double seconds) const {
-    constexpr double kRounding = 1 + 1e-9;
-    const double most = std::min(seconds / slowest, (seconds - waits) / average);
-    return std::max(0.0, std::floor(most * kRounding));
-  }
 };
 
 // The analytic model of a training step of one job on a cluster: from a layout and where it sits to

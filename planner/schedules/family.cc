@@ -145,8 +145,7 @@ FamilyMember interleaved() {
           .bound = loop_bound,
           .least_peak =
               [](const Shape& s, int rank) {
-                const int group = std::min(s.pipeline, s.micro_batches);
-                return std::min(2 * (s.pipeline - 1 - rank) + (s.chunks - 1) * group + 1,
+                return std::min(2 * (s.pipeline - 1 - rank) + (s.chunks - 1) * s.group + 1,
                                 s.micro_batches * s.chunks);
               },
           .chunks = Chunks::any,
@@ -209,8 +208,7 @@ FamilyMember interleaved_zb() {
           .bound = split_loop_bound,
           .least_peak =
               [](const Shape& s, int) {
-                const int group = std::min(s.pipeline, s.micro_batches);
-                return std::min((s.chunks - 1) * group + s.pipeline, s.micro_batches * s.chunks);
+                return std::min((s.chunks - 1) * s.group + s.pipeline, s.micro_batches * s.chunks);
               },
           .chunks = Chunks::any,
           .groups = true,

@@ -5,6 +5,7 @@
 
 #include <algorithm>
 #include <cstddef>
+#include <limits>
 
 #include "planner/schedules/family.h"
 #include "planner/schedules/variants.h"
@@ -221,22 +222,45 @@ StepBound schedule_bound(const std::string& name, int pipeline, int chunks, cons
   return bound;
 }
 
+namespace {
+
+// Of the legal groups the `most` shortest.
+std::vector<int> shortest_groups(int pipeline, int micro_batches, size_t most) {
+  if (micro_batches <= pipeline) return {micro_batches};
+  std::vector<int> groups;
+  for (int g = pipeline; g <= micro_batches && groups.size() < most; ++g) {
+    const int last = micro_batches % g;
+    if (last == 0 || last >= pipeline) groups.push_back(g);
+  }
+  return groups;
+}
+
+}  // namespace
+
 std::vector<int> least_peak_activations(const std::string& name, int pipeline, int chunks,
                                         int micro_batches) {
   const FamilyMember& member = built_member(name);
+  Shape shape{pipeline, micro_batches, chunks};
+  if (member.groups) shape.group = shortest_groups(pipeline, micro_batches, 1).front();
   std::vector<int> peaks;
   peaks.reserve(static_cast<size_t>(pipeline));
-  for (int rank = 0; rank < pipeline; ++rank) {
-    peaks.push_back(member.least_peak({pipeline, micro_batches, chunks}, rank));
-  }
+  for (int rank = 0; rank < pipeline; ++rank) peaks.push_back(member.least_peak(shape, rank));
   return peaks;
+}
+
+// Without groups it is the schedule of one less with a round more: in every rank's order the ops of
+// one round, as begun at some moment, can be left out, or else those of one micro-batch. What
+// remains then waits for no more than before.
+std::optional<int> schedule_grows_from(const std::string& name, int pipeline) {
+  if (built_member(name).groups) return std::nullopt;
+  return 3 * pipeline;
 }
 
 std::vector<std::optional<int>> groups_to_try(const std::string& name, int pipeline,
                                               int micro_batches, size_t most) {
   if (!built_member(name).groups || micro_batches < pipeline) return {std::nullopt};
-  const std::vector<int> legal = legal_groups(pipeline, micro_batches);
-  return {legal.begin(), legal.begin() + static_cast<std::ptrdiff_t>(std::min(most, legal.size()))};
+  const std::vector<int> groups = shortest_groups(pipeline, micro_batches, most);
+  return {groups.begin(), groups.end()};
 }
 
 std::optional<int> fixed_chunks(const std::string& name) {
@@ -262,13 +286,7 @@ std::vector<std::string> searched_schedules() {
 }
 
 std::vector<int> legal_groups(int pipeline, int micro_batches) {
-  if (micro_batches <= pipeline) return {micro_batches};
-  std::vector<int> groups;
-  for (int g = pipeline; g <= micro_batches; ++g) {
-    const int last = micro_batches % g;
-    if (last == 0 || last >= pipeline) groups.push_back(g);
-  }
-  return groups;
+  return shortest_groups(pipeline, micro_batches, std::numeric_limits<size_t>::max());
 }
 
 }  // namespace trireme

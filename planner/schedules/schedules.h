@@ -63,6 +63,10 @@ StepBound schedule_bound(const std::string& name, int pipeline, int chunks, cons
 std::vector<int> least_peak_activations(const std::string& name, int pipeline, int chunks,
                                         int micro_batches);
 
+// From how many micro-batches on a schedule of this name with more of them takes no less time and
+// holds no less on any rank, whatever the costs; nothing where that may not be so.
+std::optional<int> schedule_grows_from(const std::string& name, int pipeline);
+
 // The groups that a search should try for this schedule: nothing but "no group" where a schedule
 // has none. Of the legal groups the `most` shortest, which hold the fewest activations.
 std::vector<std::optional<int>> groups_to_try(const std::string& name, int pipeline,

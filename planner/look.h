@@ -1,0 +1,65 @@
+#pragma once
+
+#include <cstdint>
+#include <optional>
+#include <vector>
+
+#include "planner/placement.h"
+#include "planner/plan/plan.h"
+#include "planner/search.h"
+
+namespace trireme {
+
+// How much is known of a candidate: more costs more to find out. `degrees` stands for all options,
+// `options` for all ways to spread the pipeline over a sequence of node groups, `spread` for all
+// schedules and chunks that complete it, `cut` for all orders of ranks, and for unequal replicas
+// `shares` for these and all ways to share the micro-batches out; their seconds bound all these
+// from below.
+enum class Known { degrees, options, spread, cut, shares, exact };
+
+constexpr double kFirstLook = 1.0 / 256;
+constexpr double kGrowth = 8;  // of how far a look goes, from one to the next
+
+struct Candidate {
+  // Of unequal replicas as asked of their first set, with a share for each.
+  PlacedLayout layout;
+  size_t sequence = 0;  // of node groups, which alike replicas lie on
+  // Among candidates of equal seconds the first in the order of enumeration is the better one.
+  int64_t order = 0;
+  double seconds = 0;  // a lower bound, or the prediction
+  Known known = Known::degrees;
+  // A look goes no further than to what surely exceeds the bound by this share, which is then the
+  // bound; should that become the least, the next one looks further.
+  double further = kFirstLook;
+  // Of micro-batches, by set or one for all, once the seconds are exact: the fastest that fit.
+  std::vector<std::optional<int>> groups = {};
+  // Whether its prediction is to tell when ranks hold most, which takes as long as all the rest.
+  bool in_full = false;
+
+  bool unequal() const { return !layout.placement.sets.empty(); }
+};
+
+// More than a layout can have completions, options ways to be spread over kinds of node, and
+// degrees options: candidates of degrees number what may come of them without a gap too few.
+constexpr int64_t kMostCompletions = int64_t{1} << 16;
+constexpr int64_t kMostSpreads = int64_t{1} << 18;
+constexpr int64_t kMostOptions = 128;
+constexpr int64_t kMostOfDegrees = kMostCompletions * kMostSpreads * kMostOptions;
+
+// What a closer look at a candidate finds.
+struct Look {
+  struct Missed {
+    double seconds = 0;        // a lower bound of the layout that does not fit
+    double at_least = 0;       // bytes that it lacks for any schedule; 0: the miss alone tells
+    std::optional<Miss> miss;  // where it may be the closest so far
+  };
+
+  std::vector<Candidate> found;      // what takes its place, as far as it may fit
+  std::vector<Candidate> set_aside;  // what cannot fit, but was not looked at closely
+  std::vector<Missed> missed;
+  int64_t shared_out = 0;  // layouts found whose degrees were counted before without their shares
+  int64_t first_simulations = 0;
+  std::optional<Prediction> prediction;  // of an exact candidate, which then stays as it is
+};
+
+}  // namespace trireme
