@@ -288,7 +288,7 @@ std::vector<std::vector<ReplicaLookout::SetBound>> ReplicaLookout::bounds_of(
 // hold more; what is left over adds to that.
 Way ReplicaLookout::most_that_may_fit(const PlacedLayout& layout, const Cut& cut) const {
   Way most;
-  Layout tried = layout;
+  Layout tried = layout.degrees();
   for (size_t set = 0; set < cut.memory.size(); ++set) {
     const int64_t all = total_of(job_, layout) / layout.placement.sets[set].replicas;
     int64_t fit = 0, too_many = all / layout.pipeline + 1;  // rounds
@@ -304,7 +304,7 @@ Way ReplicaLookout::most_that_may_fit(const PlacedLayout& layout, const Cut& cut
 
 bool ReplicaLookout::may_fit(const PlacedLayout& shared, const Cut& cut) const {
   if (options_.any_memory) return true;
-  Layout tried = shared;
+  Layout tried = shared.degrees();
   for (size_t set = 0; set < cut.memory.size(); ++set) {
     tried.micro_batches = shared.shares[set].micro_batches;
     if (model_.lacks_at_least(tried, cut.memory[set]) > 0) return false;
