@@ -396,20 +396,4 @@ std::optional<std::string> why_not_searched(const std::string& schedule, int pip
       {.name = schedule, .pipeline = pipeline, .micro_batches = micro_batches, .chunks = chunks});
 }
 
-std::vector<Completion> completions(const Job& job, int pipeline, int micro_batches,
-                                    const CandidateSinks& sinks) {
-  std::vector<Completion> result;
-  for (Completion& possible : possible_completions(job, pipeline)) {
-    const auto no = why_not_searched(possible.schedule, pipeline, micro_batches, possible.chunks);
-    if (!no) {
-      result.push_back(std::move(possible));
-    } else if (sinks.rejection) {
-      sinks.rejection(fmt::format("pipeline={} chunks={} micro_batches={} schedule={}", pipeline,
-                                  possible.chunks, micro_batches, possible.schedule),
-                      *no);
-    }
-  }
-  return result;
-}
-
 }  // namespace trireme

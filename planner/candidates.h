@@ -84,8 +84,4 @@ constexpr int64_t kMostOps = int64_t{1} << 22;
 std::optional<std::string> why_not_searched(const std::string& schedule, int pipeline,
                                             int micro_batches, int chunks);
 
-// All completions of layouts with this pipeline and so many micro-batches; preferred ones first.
-std::vector<Completion> completions(const Job& job, int pipeline, int micro_batches,
-                                    const CandidateSinks& sinks);
-
 }  // namespace trireme

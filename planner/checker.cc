@@ -287,7 +287,7 @@ Verdict explain_stop(const Schedule& schedule, const Execution& execution) {
 
 // A walk that only asks whether, not when.
 struct Untimed {
-  double run(size_t, size_t, double) const { return 0; }
+  double run(size_t, size_t, std::span<const Op>, double) const { return 0; }
   double deliver(size_t, size_t, double) const { return 0; }
 };
 

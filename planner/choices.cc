@@ -43,17 +43,34 @@ const std::vector<Completion>& Choices::completions(const Layout& degrees) {
       .first->second;
 }
 
-std::vector<Completion> Choices::find_completions(int pipeline, int micro_batches) const {
-  if (own_ == nullptr) {
-    return trireme::completions(job_, pipeline, micro_batches, {{}, reject_});
+const std::vector<Completion>& Choices::possible_completions(int pipeline) {
+  const auto known = possible_.find(pipeline);
+  if (known != possible_.end()) return known->second;
+  return possible_.emplace(pipeline, trireme::possible_completions(job_, pipeline)).first->second;
+}
+
+std::vector<Completion> Choices::find_completions(int pipeline, int micro_batches) {
+  if (own_ != nullptr) {
+    if (pipeline == own_->pipeline() && micro_batches == own_->micro_batches) {
+      return {{own_->name, own_->chunks()}};
+    }
+    reject_(fmt::format("pipeline={} micro_batches={}", pipeline, micro_batches),
+            fmt::format("{} has {} pipeline ranks and {} micro-batches", own_->name,
+                        own_->pipeline(), own_->micro_batches));
+    return {};
   }
-  if (pipeline == own_->pipeline() && micro_batches == own_->micro_batches) {
-    return {{own_->name, own_->chunks()}};
+  std::vector<Completion> result;
+  for (const auto& [schedule, chunks] : possible_completions(pipeline)) {
+    const auto no = why_not_searched(schedule, pipeline, micro_batches, chunks);
+    if (!no) {
+      result.push_back({schedule, chunks});
+    } else {
+      reject_(fmt::format("pipeline={} chunks={} micro_batches={} schedule={}", pipeline, chunks,
+                          micro_batches, schedule),
+              *no);
+    }
   }
-  reject_(fmt::format("pipeline={} micro_batches={}", pipeline, micro_batches),
-          fmt::format("{} has {} pipeline ranks and {} micro-batches", own_->name, own_->pipeline(),
-                      own_->micro_batches));
-  return {};
+  return result;
 }
 
 }  // namespace trireme

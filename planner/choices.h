@@ -28,15 +28,18 @@ class Choices {
 
   const std::vector<Options>& options(const Layout& degrees, bool cpu);
   const std::vector<Completion>& completions(const Layout& degrees);
+  // Of such a pipeline, for any number of micro-batches; without a schedule of the caller's own.
+  const std::vector<Completion>& possible_completions(int pipeline);
 
  private:
-  std::vector<Completion> find_completions(int pipeline, int micro_batches) const;
+  std::vector<Completion> find_completions(int pipeline, int micro_batches);
 
   const Job& job_;
   const Schedule* own_;
   Reject reject_;
   // By CPU nodes or not, one tensor rank or more, pipeline, one replica or more.
   std::map<std::tuple<bool, bool, int, bool>, std::vector<Options>> options_;
+  std::map<int, std::vector<Completion>> possible_;  // by pipeline
   // By pipeline and micro-batches.
   std::map<std::pair<int, int>, std::vector<Completion>> completions_;
 };

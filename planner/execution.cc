@@ -7,8 +7,8 @@ namespace trireme {
 Execution::Execution(const Schedule& schedule)
     : schedule_(schedule),
       last_stage_(static_cast<int>(schedule.stages.size()) - 1),
-      micro_batches_(static_cast<size_t>(schedule.micro_batches)),
-      slots_(schedule.stages.size() * micro_batches_),
+      row_(row_of(schedule)),
+      slots_(schedule.stages.size() * row_),
       there_(outputs_of(schedule), kNotYet),
       next_(schedule.ranks.size(), 0),
       runnable_(schedule.ranks.size()),

@@ -2,11 +2,17 @@
 
 #include <cstddef>
 #include <cstdint>
+#include <span>
 #include <vector>
 
 #include "planner/plan/schedule.h"
 
 namespace trireme {
+
+// The op at this position of a program, or the two of the overlapped pair that begins there.
+inline std::span<const Op> ops_at(const std::vector<Op>& program, size_t position) {
+  return {&program[position], program[position].overlaps_next ? size_t{2} : size_t{1}};
+}
 
 // Walks a schedule as its ranks would run it: each rank in program order, each op once the ops
 // whose output it takes have run. Sends never block. Used by the checker (does everything run?) and
@@ -25,11 +31,10 @@ class Execution {
   explicit Execution(const Schedule& schedule);
 
   // Runs until every rank is done or blocked, or until clock.stopped() where the clock has that,
-  // linear in the number of ops. For each op, or first op
-  // of an overlapped pair, asks
-  //   double clock.run(size_t rank, size_t position, double ready)
-  // when the op ends, given when its inputs are there; and for each output that a neighbouring
-  // stage takes, in the order in which a rank's program makes them,
+  // linear in the number of ops. For each op or overlapped pair of a rank's program asks
+  //   double clock.run(size_t rank, size_t position, std::span<const Op> ops, double ready)
+  // when it ends, given when its inputs are there; and for each output that a neighbouring stage
+  // takes, in the order in which a rank's program makes them,
   //   double clock.deliver(size_t edge, size_t output, double end)
   // when it is there. Times are not negative. Edge 2s leads from stage s to s+1, edge 2s+1 to s-1;
   // `output` numbers all outputs (see input_of).
@@ -53,14 +58,21 @@ class Execution {
   }
   size_t outputs() const { return there_.size(); }
   static size_t outputs_of(const Schedule& schedule) {
-    return 2 * schedule.stages.size() * static_cast<size_t>(schedule.micro_batches) + 1;
+    return 2 * schedule.stages.size() * row_of(schedule) + 1;
   }
 
  private:
   static constexpr double kNotYet = -1;
 
+  // The micro-batches of a stage, in an odd number of cache lines: so what all stages do at about
+  // the same time does not compete for the same few places in a cache.
+  static size_t row_of(const Schedule& schedule) {
+    constexpr size_t kLine = 64 / sizeof(double);
+    const size_t lines = (static_cast<size_t>(schedule.micro_batches) + kLine - 1) / kLine;
+    return (lines | 1) * kLine;
+  }
   size_t slot(const Op& op) const {
-    return static_cast<size_t>(op.stage) * micro_batches_ + static_cast<size_t>(op.micro_batch);
+    return static_cast<size_t>(op.stage) * row_ + static_cast<size_t>(op.micro_batch);
   }
   bool forward_done(int stage, int micro_batch) const;
 
@@ -83,7 +95,7 @@ class Execution {
 
   const Schedule& schedule_;
   int last_stage_;
-  size_t micro_batches_;
+  size_t row_;
   size_t slots_;
   std::vector<double> there_;  // by output: forwards by stage and micro-batch, backwards, "none"
   std::vector<size_t> next_;
@@ -102,20 +114,19 @@ void Execution::run(Clock&& clock) {
       if constexpr (requires { clock.stopped(); }) {
         if (clock.stopped()) return;
       }
-      const Op& op = program[at];
-      double ready = there_[input_of(op)];
-      if (op.overlaps_next && ready >= 0) {
-        const double second = there_[input_of(program[at + 1])];
+      const std::span<const Op> ops = ops_at(program, at);
+      double ready = there_[input_of(ops.front())];
+      if (ops.size() > 1 && ready >= 0) {
+        const double second = there_[input_of(ops.back())];
         ready = second < ready && second >= 0 ? ready : second;
       }
       if (ready < 0) {
         awaited_[rank] = awaited_by(program, at);
         break;
       }
-      const double end = clock.run(rank, at, ready);
-      finish(clock, op, end);
-      ++at;
-      if (op.overlaps_next) finish(clock, program[at++], end);
+      const double end = clock.run(rank, at, ops, ready);
+      for (const Op& op : ops) finish(clock, op, end);
+      at += ops.size();
     }
     next_[rank] = at;
   }
@@ -130,11 +141,11 @@ void Execution::finish(Clock& clock, const Op& op, double end) {
       there_[slots_ + slot(op)] = end;
       return;
     }
-    const size_t output = slot(op) + micro_batches_;
+    const size_t output = slot(op) + row_;
     arrive(output, static_cast<size_t>(schedule_.stages[stage + 1].rank),
            clock.deliver(2 * stage, output, end));
   } else if (op.stage > 0) {
-    const size_t output = slots_ + slot(op) - micro_batches_;
+    const size_t output = slots_ + slot(op) - row_;
     arrive(output, static_cast<size_t>(schedule_.stages[stage - 1].rank),
            clock.deliver(2 * stage + 1, output, end));
   }

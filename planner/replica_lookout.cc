@@ -2,7 +2,9 @@
 
 #include <algorithm>
 #include <limits>
+#include <map>
 #include <numeric>
+#include <utility>
 
 #include "planner/schedules/schedules.h"
 
@@ -251,7 +253,7 @@ Look ReplicaLookout::complete(const Candidate& options) {
   candidate.known = Known::shares;
   const auto total = static_cast<double>(total_of(job_, options.layout));
   std::map<std::pair<bool, int>, Cut> cuts;  // by V placement and chunks
-  for (const Completion& completion : completions(options.layout.pipeline)) {
+  for (const Completion& completion : choices_.possible_completions(options.layout.pipeline)) {
     ++candidate.order;
     candidate.layout.schedule = completion.schedule;
     candidate.layout.chunks = completion.chunks;
@@ -506,12 +508,6 @@ std::vector<double> ReplicaLookout::memory_of_fullest(
     }
   }
   return bytes;
-}
-
-const std::vector<Completion>& ReplicaLookout::completions(int pipeline) {
-  const auto known = completions_.find(pipeline);
-  if (known != completions_.end()) return known->second;
-  return completions_.emplace(pipeline, possible_completions(job_, pipeline)).first->second;
 }
 
 }  // namespace trireme

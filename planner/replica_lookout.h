@@ -2,9 +2,7 @@
 
 #include <cstdint>
 #include <limits>
-#include <map>
 #include <optional>
-#include <utility>
 #include <vector>
 
 #include "planner/candidates.h"
@@ -85,7 +83,6 @@ class ReplicaLookout {
   static void take(const PlacedLayout& layout, const TimedOrder& order, Candidate& candidate);
   std::vector<double> memory_of_fullest(const std::vector<PlacedLayout>& parts,
                                         const std::vector<Prediction>& of_sets) const;
-  const std::vector<Completion>& completions(int pipeline);
 
   const Job& job_;
   const Cluster& cluster_;
@@ -93,7 +90,6 @@ class ReplicaLookout {
   StepModel& model_;
   ScheduleTrials& trials_;
   Choices& choices_;
-  std::map<int, std::vector<Completion>> completions_;  // by pipeline
 };
 
 }  // namespace trireme

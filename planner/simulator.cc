@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <array>
 #include <map>
+#include <span>
 #include <utility>
 
 #include "planner/execution.h"
@@ -38,13 +39,10 @@ class Clock {
     lay_links();
   }
 
-  double run(size_t rank, size_t position, double ready) {
-    const double end = std::max(rank_free_[rank], ready) + duration(rank, position);
+  double run(size_t rank, size_t position, std::span<const Op> ops, double ready) {
+    const double end = std::max(rank_free_[rank], ready) + duration(rank, position, ops);
     rank_free_[rank] = end;
-    note_gradient(schedule_.ranks[rank][position], end);
-    if (schedule_.ranks[rank][position].overlaps_next) {
-      note_gradient(schedule_.ranks[rank][position + 1], end);
-    }
+    for (const Op& op : ops) note_gradient(op, end);
     return end;
   }
 
@@ -56,11 +54,12 @@ class Clock {
     return link.free + link.cost.hop;
   }
 
-  // Of the op, or of the overlapped pair, that starts at this position.
-  double duration(size_t rank, size_t position) const {
-    const Op& op = schedule_.ranks[rank][position];
-    const double first = measured_ ? costs_.op_time(static_cast<int>(rank), position) : of(op);
-    return op.overlaps_next ? of_pair(rank, position, first) : first;
+  // Of the op or overlapped pair that starts at this position.
+  double duration(size_t rank, size_t position, std::span<const Op> ops) const {
+    const double first = duration_of(rank, position, ops.front());
+    if (ops.size() == 1) return first;
+    const double second = duration_of(rank, position + 1, ops.back());
+    return first + second - costs_.overlap * std::min(first, second);
   }
 
   double makespan() const { return *std::max_element(rank_free_.begin(), rank_free_.end()); }
@@ -73,14 +72,9 @@ class Clock {
     last_gradient_[static_cast<size_t>(op.stage)] = end;
   }
 
-  double of(const Op& op) const {
+  double duration_of(size_t rank, size_t position, const Op& op) const {
+    if (measured_) return costs_.op_time(static_cast<int>(rank), position);
     return durations_[static_cast<size_t>(op.stage)][static_cast<size_t>(op.kind)];
-  }
-
-  double of_pair(size_t rank, size_t position, double first) const {
-    const double second = measured_ ? costs_.op_time(static_cast<int>(rank), position + 1)
-                                    : of(schedule_.ranks[rank][position + 1]);
-    return first + second - costs_.overlap * std::min(first, second);
   }
 
   void lay_links() {
@@ -109,9 +103,14 @@ class Clock {
   std::vector<int> link_of_edge_;  // by edge of the execution; -1 within a rank
 };
 
-// The number of positions that the op or pair at `position` takes.
-size_t width(const std::vector<Op>& program, size_t position) {
-  return program[position].overlaps_next ? 2 : 1;
+// Calls visit(position, ops) for every op or overlapped pair of a rank.
+template <class Visit>
+void for_each_step(const std::vector<Op>& program, Visit visit) {
+  for (size_t i = 0; i < program.size();) {
+    const std::span<const Op> ops = ops_at(program, i);
+    visit(i, ops);
+    i += ops.size();
+  }
 }
 
 // A clock that stops once some rank has waited so long that it cannot be through in time.
@@ -127,13 +126,13 @@ class LimitedClock {
     stopped_ = *std::min_element(slack_.begin(), slack_.end()) < 0;
   }
 
-  double run(size_t rank, size_t position, double ready) {
+  double run(size_t rank, size_t position, std::span<const Op> ops, double ready) {
     const double wait = ready - clock_.rank_free(rank);
     if (wait > 0) {
       slack_[rank] -= wait;
       if (slack_[rank] < 0) stopped_ = true;
     }
-    return clock_.run(rank, position, ready);
+    return clock_.run(rank, position, ops, ready);
   }
   double deliver(size_t edge, size_t output, double end) {
     return clock_.deliver(edge, output, end);
@@ -145,10 +144,9 @@ class LimitedClock {
  private:
   void take_ops(const Schedule& schedule) {
     for (size_t rank = 0; rank < schedule.ranks.size(); ++rank) {
-      const std::vector<Op>& program = schedule.ranks[rank];
-      for (size_t i = 0; i < program.size(); i += width(program, i)) {
-        slack_[rank] -= clock_.duration(rank, i);
-      }
+      for_each_step(schedule.ranks[rank], [&](size_t i, std::span<const Op> ops) {
+        slack_[rank] -= clock_.duration(rank, i, ops);
+      });
     }
   }
 
@@ -173,15 +171,14 @@ class LimitedClock {
 class RecordingClock {
  public:
   RecordingClock(const Schedule& schedule, const Costs& costs)
-      : schedule_(schedule), clock_(schedule, costs), made_(Execution::outputs_of(schedule), 0) {
+      : clock_(schedule, costs), made_(Execution::outputs_of(schedule), 0) {
     for (const std::vector<Op>& program : schedule.ranks) ops_.emplace_back(program.size());
   }
 
-  double run(size_t rank, size_t position, double ready) {
+  double run(size_t rank, size_t position, std::span<const Op> ops, double ready) {
     const double start = std::max(clock_.rank_free(rank), ready);
-    const double end = clock_.run(rank, position, ready);
-    ops_[rank][position] = {start, end};
-    if (schedule_.ranks[rank][position].overlaps_next) ops_[rank][position + 1] = {start, end};
+    const double end = clock_.run(rank, position, ops, ready);
+    std::fill_n(&ops_[rank][position], ops.size(), OpTimes{start, end});
     return end;
   }
 
@@ -195,7 +192,6 @@ class RecordingClock {
   std::vector<std::vector<OpTimes>> take_ops() { return std::move(ops_); }
 
  private:
-  const Schedule& schedule_;
   Clock clock_;
   std::vector<std::vector<OpTimes>> ops_;
   std::vector<double> made_;  // by output of the execution
@@ -217,7 +213,8 @@ void summarize_time(const Schedule& schedule, const Clock& clock, Simulation& re
   for (size_t rank = 0; rank < schedule.ranks.size(); ++rank) {
     const std::vector<Op>& program = schedule.ranks[rank];
     double busy = 0;
-    for (size_t i = 0; i < program.size(); i += width(program, i)) busy += clock.duration(rank, i);
+    for_each_step(program,
+                  [&](size_t i, std::span<const Op> ops) { busy += clock.duration(rank, i, ops); });
     result.idle.push_back(std::max(0.0, result.makespan - busy));
     idle += result.idle.back();
     if (program.empty()) continue;
@@ -243,18 +240,14 @@ void summarize_causes(const Schedule& schedule, const Execution& execution,
     causes.fill = times.front().start;
     causes.drain = result.makespan - times.back().end;
     double waits = 0;
-    size_t next = 0;
-    for (size_t i = 0; i < program.size(); i = next) {
-      next = i + width(program, i);
+    for_each_step(program, [&](size_t i, std::span<const Op> ops) {
       const double free = i == 0 ? times[0].start : times[i - 1].end;
-      if (times[i].start <= free) continue;
+      if (times[i].start <= free) return;
       double exists = free;
-      for (size_t k = i; k < next; ++k) {
-        exists = std::max(exists, made[execution.input_of(program[k])]);
-      }
+      for (const Op& op : ops) exists = std::max(exists, made[execution.input_of(op)]);
       waits += times[i].start - free;
       causes.message += times[i].start - exists;
-    }
+    });
     const double rest = std::max(0.0, waits - causes.message);
     causes.imbalance = std::min(rest, result.idle[rank] - least_idle);
     causes.dependency = rest - causes.imbalance;
@@ -284,79 +277,69 @@ MemoryChange change_of(OpKind kind, const StageMemory& memory) {
   return {};
 }
 
-// Of the op or pair at this position; a pair's two ops hold theirs at once.
-MemoryChange change_at(const std::vector<Op>& program, size_t position,
-                       const std::vector<StageMemory>& memory) {
+// Of an op, or of an overlapped pair, whose ops hold theirs at once.
+MemoryChange change_of(std::span<const Op> ops, const std::vector<StageMemory>& memory) {
   constexpr StageMemory kUnit;
   MemoryChange sum;
-  for (size_t k = position; k < position + width(program, position); ++k) {
-    const auto stage = static_cast<size_t>(program[k].stage);
+  for (const Op& op : ops) {
+    const auto stage = static_cast<size_t>(op.stage);
     const StageMemory& held = memory.empty() ? kUnit : memory[memory.size() == 1 ? 0 : stage];
-    const MemoryChange change = change_of(program[k].kind, held);
+    const MemoryChange change = change_of(op.kind, held);
     sum.taken += change.taken;
     sum.freed += change.freed;
   }
   return sum;
 }
 
-// Calls visit(position, change) for every op or pair of a rank.
-template <class Visit>
-void for_each_change(const std::vector<Op>& program, const std::vector<StageMemory>& memory,
-                     Visit visit) {
-  for (size_t i = 0; i < program.size(); i += width(program, i)) {
-    visit(i, change_at(program, i, memory));
-  }
-}
-
-// A clock that follows what every rank holds.
+// A clock that notes when every rank first holds the most, which its program's order tells.
 class OutliningClock {
  public:
   OutliningClock(const Schedule& schedule, const Costs& costs)
-      : schedule_(schedule),
-        costs_(costs),
-        clock_(schedule, costs),
-        ranks_(schedule.ranks.size()) {}
-
-  double run(size_t rank, size_t position, double ready) {
-    const double start = std::max(clock_.rank_free(rank), ready);
-    const double end = clock_.run(rank, position, ready);
-    const MemoryChange change = change_at(schedule_.ranks[rank], position, costs_.memory);
-    Held& held = ranks_[rank];
-    held.units += change.taken;
-    if (held.units > held.most) {
-      held.most = held.units;
-      held.since = start;
+      : clock_(schedule, costs), since_(schedule.ranks.size(), 0) {
+    for (const std::vector<Op>& program : schedule.ranks) {
+      fullest_.push_back(fullest(program, costs.memory));
     }
-    held.units -= change.freed;
-    return end;
+  }
+
+  double run(size_t rank, size_t position, std::span<const Op> ops, double ready) {
+    if (position == fullest_[rank]) since_[rank] = std::max(clock_.rank_free(rank), ready);
+    return clock_.run(rank, position, ops, ready);
   }
 
   double deliver(size_t edge, size_t output, double end) {
     return clock_.deliver(edge, output, end);
   }
 
-  Outline outline() const {
-    Outline outline{clock_.timing(), {}};
-    for (const Held& held : ranks_) outline.peak_times.push_back(held.since);
-    return outline;
-  }
+  Outline outline() const { return {clock_.timing(), since_}; }
 
  private:
-  struct Held {
-    double units = 0, most = 0, since = 0;
-  };
+  // The first position that has a rank hold the most.
+  static size_t fullest(const std::vector<Op>& program, const std::vector<StageMemory>& memory) {
+    double units = 0, most = 0;
+    size_t place = 0;
+    for_each_step(program, [&](size_t i, std::span<const Op> ops) {
+      const MemoryChange change = change_of(ops, memory);
+      units += change.taken;
+      if (units > most) {
+        most = units;
+        place = i;
+      }
+      units -= change.freed;
+    });
+    return place;
+  }
 
-  const Schedule& schedule_;
-  const Costs& costs_;
   Clock clock_;
-  std::vector<Held> ranks_;
+  std::vector<size_t> fullest_;  // by rank: a position
+  std::vector<double> since_;    // by rank
 };
 
 void summarize_memory(const Schedule& schedule, const Costs& costs, Simulation& result) {
   for (size_t rank = 0; rank < schedule.ranks.size(); ++rank) {
     const std::vector<Op>& program = schedule.ranks[rank];
     double held = 0, peak = 0;
-    for_each_change(program, {}, [&](size_t, const MemoryChange& change) {
+    for_each_step(program, [&](size_t, std::span<const Op> ops) {
+      const MemoryChange change = change_of(ops, {});
       peak = std::max(peak, held + change.taken);
       held += change.taken - change.freed;
     });
@@ -369,7 +352,8 @@ void summarize_memory(const Schedule& schedule, const Costs& costs, Simulation& 
       steps.back().units = units;
     };
     double most = 0;
-    for_each_change(program, costs.memory, [&](size_t i, const MemoryChange& change) {
+    for_each_step(program, [&](size_t i, std::span<const Op> ops) {
+      const MemoryChange change = change_of(ops, costs.memory);
       hold(result.ops[rank][i].start, change.taken);
       if (!steps.empty()) most = std::max(most, steps.back().units);
       hold(result.ops[rank][i].end, -change.freed);

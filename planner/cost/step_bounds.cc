@@ -8,39 +8,36 @@
 namespace trireme {
 namespace {
 
-// Pipeline ranks that take the same for a layer.
-struct RankKind {
-  double layer = 0;
-  int ranks = 0;
-};
-
 // Of a layer; the figures of a profile may say that it takes nothing, and it is divided by.
 double seconds_of_layer(const Layout& layout, const ModelSeconds& model) {
   constexpr double kLeast = 1e-12;
   return std::max(work_of(layout, model.layer.total()), kLeast);
 }
 
+// Consecutive pipeline ranks that take the same, and the layers of each.
+struct RankKind {
+  int ranks = 0;
+  double layer = 0;
+  int layers = 0;
+};
+
 // In which they can do so many layers, when none is split: the counts that fit into the time in
 // which they could, were layers divisible, and then the kind that is through with one more first.
-double whole_layers_seconds(const std::vector<RankKind>& kinds, int layers) {
-  double per_second = 0;
-  for (const RankKind& kind : kinds) per_second += kind.ranks / kind.layer;
-  std::vector<int> each;
+double whole_layers_seconds(std::vector<RankKind>& kinds, int layers, double per_second) {
   int held = 0;
-  for (const RankKind& kind : kinds) {
-    each.push_back(static_cast<int>(layers / per_second / kind.layer));
-    held += each.back() * kind.ranks;
+  for (RankKind& kind : kinds) {
+    kind.layers = static_cast<int>(layers / per_second / kind.layer);
+    held += kind.layers * kind.ranks;
   }
   double seconds = 0;
   while (held < layers) {
-    size_t next = 0;
-    const auto with_one_more = [&](size_t k) { return (each[k] + 1) * kinds[k].layer; };
-    for (size_t k = 1; k < kinds.size(); ++k) {
-      if (with_one_more(k) < with_one_more(next)) next = k;
-    }
-    seconds = with_one_more(next);
-    ++each[next];
-    held += kinds[next].ranks;
+    const auto with_one_more = [](const RankKind& kind) { return (kind.layers + 1) * kind.layer; };
+    const auto next = std::min_element(
+        kinds.begin(), kinds.end(),
+        [&](const auto& a, const auto& b) { return with_one_more(a) < with_one_more(b); });
+    seconds = with_one_more(*next);
+    ++next->layers;
+    held += next->ranks;
   }
   return seconds;
 }
@@ -57,9 +54,10 @@ QuickBound StepModel::quick_bounds(const PlacedLayout& layout) {
   double per_second = 0, embedding = kNone, head = kNone;
   double first_forward = kNone, layer_forward = kNone;
   std::vector<RankKind> kinds;
+  kinds.reserve(2 * layout.placement.runs.size());
   for_each_kind(layout, [&](const ModelSeconds& model, int ranks) {
     const double layer = seconds_of_layer(layout, model);
-    kinds.push_back({layer, ranks});
+    kinds.push_back({ranks, layer});
     per_second += ranks / layer;
     embedding = std::min(embedding, work_of(layout, model.embedding.total()) / layer);
     head = std::min(head, work_of(layout, model.head.total()) / layer);
@@ -70,7 +68,7 @@ QuickBound StepModel::quick_bounds(const PlacedLayout& layout) {
   const int layers = job_.model.layers;
   QuickBound bound;
   bound.average = pace * (layers + embedding + head) / per_second;
-  bound.slowest = std::max(bound.average, pace * whole_layers_seconds(kinds, layers));
+  bound.slowest = std::max(bound.average, pace * whole_layers_seconds(kinds, layers, per_second));
   if (const MeasuredStep* profile = measured(layout)) {
     bound.slowest = std::max(bound.slowest, profile->average_bound(layout, bound.average));
     return bound;
@@ -78,14 +76,13 @@ QuickBound StepModel::quick_bounds(const PlacedLayout& layout) {
   if (own_ != nullptr) return bound;  // its stages may lie anywhere
   double waits = 0;                   // by rank, in layers of that rank
   double first = 0;
-  for_each_kind(layout, [&](const ModelSeconds& model, int count) {
-    const double ranks = count, last = first + ranks - 1;
+  for (const RankKind& kind : kinds) {
+    const double ranks = kind.ranks, last = first + ranks - 1;
     const double behind_0 = first == 0 ? ranks - 1 : ranks;
     const double layers_before = (first + last) / 2 * ranks - behind_0;  // sum of r - 1 for r > 0
-    waits += (behind_0 * first_forward + layers_before * layer_forward) /
-             seconds_of_layer(layout, model);
+    waits += (behind_0 * first_forward + layers_before * layer_forward) / kind.layer;
     first += ranks;
-  });
+  }
   bound.waits = pace * waits / per_second;
   return bound;
 }

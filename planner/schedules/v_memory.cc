@@ -388,11 +388,11 @@ std::vector<Op> repeated(const std::vector<Op>& program, size_t place, int more)
 }
 
 // A pipeline has filled and not begun to drain after 1.5 times as many micro-batches as it has
-// ranks, and a few: longer orders are those of 2p + 4 micro-batches with more of the middle.
+// ranks, and a few: longer orders are those of 3p/2 + 6 micro-batches with more of the middle.
 Schedule from_first_slots(const char* name, const std::vector<FirstSlots>& first, int micro_batches,
                           bool in_full) {
   const int ranks = static_cast<int>(first.size());
-  const int enough = in_full ? micro_batches : std::min(micro_batches, 2 * ranks + 4);
+  const int enough = in_full ? micro_batches : std::min(micro_batches, 3 * ranks / 2 + 6);
   Schedule schedule{name, micro_batches, v_placement(ranks, 2), programs(first, enough)};
   if (enough == micro_batches) return schedule;
   for (std::vector<Op>& program : schedule.ranks) {
