@@ -3,6 +3,8 @@
 #include <algorithm>
 #include <array>
 #include <bit>
+#include <cmath>
+#include <cstdint>
 
 namespace trireme {
 namespace {
@@ -113,16 +115,21 @@ std::vector<MemoryParts> resident_memory(const Job& job, const Execution& execut
 
 std::vector<double> peak_activation_bytes(const Schedule& schedule,
                                           const std::vector<double>& bytes_of_stage) {
-  // By kind: F, B, I, W. Without branches, which no processor foresees here.
-  constexpr std::array<double, 4> kChange = {1, -1, 0, -1};
+  std::vector<std::array<int64_t, 4>> change;  // by stage and kind: F, B, I, W
+  change.reserve(bytes_of_stage.size());
+  for (const double of_stage : bytes_of_stage) {
+    const int64_t bytes = std::llround(of_stage);
+    change.push_back({bytes, -bytes, 0, -bytes});
+  }
   std::vector<double> peaks;
+  peaks.reserve(schedule.ranks.size());
   for (const std::vector<Op>& program : schedule.ranks) {
-    double held = 0, peak = 0;
+    int64_t held = 0, peak = 0;
     for (const Op& op : program) {
-      held += kChange[static_cast<size_t>(op.kind)] * bytes_of_stage[static_cast<size_t>(op.stage)];
+      held += change[static_cast<size_t>(op.stage)][static_cast<size_t>(op.kind)];
       peak = std::max(peak, held);
     }
-    peaks.push_back(peak);
+    peaks.push_back(static_cast<double>(peak));
   }
   return peaks;
 }

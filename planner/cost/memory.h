@@ -61,8 +61,8 @@ std::vector<MemoryParts> resident_memory(const Job& job, const Execution& execut
                                          const Layout& layout, const std::vector<Stage>& stages,
                                          bool cpu);
 
-// By pipeline rank: the most bytes that its program holds at once, given bytes per activation of
-// each global stage.
+// By pipeline rank: the most bytes that its program holds at once, given those of an activation of
+// each global stage. Whole bytes, which add up several times as fast as fractions.
 std::vector<double> peak_activation_bytes(const Schedule& schedule,
                                           const std::vector<double>& bytes_of_stage);
 

@@ -274,7 +274,7 @@ double StepModel::optimizer_seconds(const PlacedLayout& layout,
   return most / optimizer_shards(execution_, layout);
 }
 
-// Of most pipelines nearly all stages are alike.
+// Whole ones. Of most pipelines nearly all stages are alike.
 std::vector<double> StepModel::activation_bytes(const PlacedLayout& layout,
                                                 const std::vector<Stage>& stages) const {
   std::vector<double> bytes;
@@ -283,10 +283,13 @@ std::vector<double> StepModel::activation_bytes(const PlacedLayout& layout,
     const Recompute recompute = layout.recompute_on(stages[s].pipeline_rank);
     const bool as_before = s > 0 && stages[s].layers == stages[s - 1].layers && !stages[s].head &&
                            recompute == layout.recompute_on(stages[s - 1].pipeline_rank);
-    bytes.push_back(as_before ? bytes.back()
-                              : stage_activation_bytes(
-                                    job_.model, work_shape(job_, execution_, layout, recompute),
-                                    on_cpu(layout), stages[s]));
+    if (as_before) {
+      bytes.push_back(bytes.back());
+      continue;
+    }
+    const WorkShape shape = work_shape(job_, execution_, layout, recompute);
+    const double exact = stage_activation_bytes(job_.model, shape, on_cpu(layout), stages[s]);
+    bytes.push_back(std::round(exact));
   }
   return bytes;
 }
