@@ -59,7 +59,6 @@ void add_links(const std::vector<LinkTraffic>& of_set, std::vector<LinkTraffic>&
 // What the schedules on one cut have in common.
 struct ReplicaLookout::Cut {
   std::vector<Stage> stages;
-  std::vector<PlacedLayout> parts;                // by set
   std::vector<CutMemory> memory;                  // by set
   std::vector<std::vector<CutTimes>> times = {};  // by order of ranks and set
 };
@@ -232,17 +231,21 @@ std::vector<Stage> ReplicaLookout::cut(const PlacedLayout& layout) {
 }
 
 ReplicaLookout::Cut ReplicaLookout::cut_of(const PlacedLayout& layout) {
-  Cut cut{this->cut(layout), parts_of(layout), {}};
-  for (PlacedLayout& part : cut.parts) {
+  Cut cut{this->cut(layout), {}, {}};
+  std::vector<PlacedLayout> parts = parts_of(layout);
+  std::vector<CutTimes> times;
+  for (PlacedLayout& part : parts) {
     part.micro_batches = 1;  // what holds least
     cut.memory.push_back(model_.cut_memory(part, cut.stages));
+    times.push_back(model_.cut_times(part, cut.stages));
   }
   for (const Near near : near_choices(layout, cluster_)) {
-    std::vector<CutTimes>& times = cut.times.emplace_back();
-    for (PlacedLayout& part : cut.parts) {
-      part.placement.near = near;
-      times.push_back(model_.cut_times(part, cut.stages));
+    for (size_t set = 0; set < parts.size(); ++set) {
+      if (near == parts[set].placement.near) continue;
+      parts[set].placement.near = near;
+      model_.move(parts[set], cut.stages, times[set]);
     }
+    cut.times.push_back(times);
   }
   return cut;
 }

@@ -119,24 +119,28 @@ double StepModel::average_device_memory(const PlacedLayout& layout) const {
   return sum / layout.pipeline;
 }
 
-StepModel::Ranks StepModel::ranks_of(const PlacedLayout& layout) {
-  const Placement& placement = layout.placement;
-  return {layout.tensor,  layout.data,    placement.near,
-          placement.runs, placement.sets, placement.set};
+namespace {
+
+// Tensor, data, and where they sit.
+auto ranks_of(const PlacedLayout& layout) {
+  const Placement& at = layout.placement;
+  return std::tie(layout.tensor, layout.data, at.near, at.runs, at.sets, at.set);
 }
 
+}  // namespace
+
 const Path& StepModel::data_path(const PlacedLayout& layout) {
-  const Ranks key = ranks_of(layout);
-  const auto known = data_paths_.find(key);
+  const auto known = data_paths_.find(ranks_of(layout));
   if (known != data_paths_.end()) return known->second;
-  return data_paths_.emplace(key, links_.data(layout)).first->second;
+  return data_paths_.emplace(ranks_of(layout), links_.data(layout)).first->second;
 }
 
 const StepModel::PipelinePaths& StepModel::pipeline_paths(const PlacedLayout& layout) {
-  const auto key = std::make_pair(ranks_of(layout), layout.chunks > 1);
-  const auto known = pipeline_paths_.find(key);
-  if (known != pipeline_paths_.end()) return known->second;
-  return pipeline_paths_.emplace(key, PipelinePaths{links_.pipeline(layout), links_.ends(layout)})
+  auto& paths = pipeline_paths_[layout.chunks > 1 ? 1 : 0];
+  const auto known = paths.find(ranks_of(layout));
+  if (known != paths.end()) return known->second;
+  return paths
+      .emplace(ranks_of(layout), PipelinePaths{links_.pipeline(layout), links_.ends(layout)})
       .first->second;
 }
 
@@ -151,9 +155,21 @@ std::vector<PartTimes> StepModel::part_times(const PlacedLayout& layout) {
 }
 
 std::vector<Stage> StepModel::fastest_cut(const PlacedLayout& layout) {
-  const std::vector<StagePlace> places =
-      follows_own(layout) ? own_->stages
-                          : places_of(layout.schedule, layout.pipeline, layout.chunks);
+  if (follows_own(layout)) return fastest_cut(layout, own_->stages);
+  std::vector<std::pair<const ModelSeconds*, int>> kinds;
+  for_each_kind(layout,
+                [&](const ModelSeconds& model, int ranks) { kinds.emplace_back(&model, ranks); });
+  CutOf key{layout.chunks, v_placed(layout.schedule), layout.trains(), std::move(kinds)};
+  const auto known = cuts_.find(key);
+  if (known != cuts_.end()) return known->second;
+  constexpr size_t kMost = 4096;
+  if (cuts_.size() == kMost) cuts_.clear();
+  const auto places = places_of(layout.schedule, layout.pipeline, layout.chunks);
+  return cuts_.emplace(std::move(key), fastest_cut(layout, places)).first->second;
+}
+
+std::vector<Stage> StepModel::fastest_cut(const PlacedLayout& layout,
+                                          const std::vector<StagePlace>& places) {
   if (job_.pins.even_cut.value_or(false)) return even_cut(job_.model.layers, places);
   return cut_layers(job_.model.layers, places, part_times(layout));
 }
@@ -301,26 +317,37 @@ std::vector<MemoryParts> StepModel::memory(const PlacedLayout& layout,
       resident_memory(job_, execution_, layout, stages, on_cpu(layout));
   const std::vector<double> held =
       peak_activation_bytes(schedule, activation_bytes(layout, stages));
+  const std::vector<double> passing = passing_by_rank(layout, stages);
   for (size_t rank = 0; rank < memory.size(); ++rank) {
-    const Recompute recompute = layout.recompute_on(static_cast<int>(rank));
-    const bool head = stages.back().pipeline_rank == static_cast<int>(rank);
-    memory[rank].activations =
-        held[rank] + passing_bytes(job_.model, work_shape(job_, execution_, layout, recompute),
-                                   on_cpu(layout), head);
+    memory[rank].activations = held[rank] + passing[rank];
   }
   return memory;
+}
+
+std::vector<double> StepModel::passing_by_rank(const PlacedLayout& layout,
+                                               const std::vector<Stage>& stages) const {
+  const auto passing = [&](Recompute recompute, bool head) {
+    return passing_bytes(job_.model, work_shape(job_, execution_, layout, recompute),
+                         on_cpu(layout), head);
+  };
+  const int with_head = stages.back().pipeline_rank;
+  const double first = passing(layout.recompute, false), later = passing(Recompute::none, false);
+  std::vector<double> bytes;
+  for (int rank = 0; rank < layout.pipeline; ++rank) {
+    bytes.push_back(layout.recompute_on(rank) == layout.recompute ? first : later);
+  }
+  bytes[static_cast<size_t>(with_head)] = passing(layout.recompute_on(with_head), true);
+  return bytes;
 }
 
 CutMemory StepModel::cut_memory(const PlacedLayout& layout,
                                 const std::vector<Stage>& stages) const {
   CutMemory cut;
   cut.resident = resident_memory(job_, execution_, layout, stages, on_cpu(layout));
+  cut.passing = passing_by_rank(layout, stages);
   for (size_t rank = 0; rank < cut.resident.size(); ++rank) {
-    const int at = static_cast<int>(rank);
-    const WorkShape shape = work_shape(job_, execution_, layout, layout.recompute_on(at));
-    const bool head = stages.back().pipeline_rank == at;
-    cut.passing.push_back(passing_bytes(job_.model, shape, on_cpu(layout), head));
-    cut.room.push_back(device_memory(layout, at) - cut.resident[rank].total() - cut.passing[rank]);
+    const double there = device_memory(layout, static_cast<int>(rank));
+    cut.room.push_back(there - cut.resident[rank].total() - cut.passing[rank]);
   }
   cut.least_activation.assign(cut.resident.size(), std::numeric_limits<double>::infinity());
   const std::vector<double> bytes = activation_bytes(layout, stages);

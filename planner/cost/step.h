@@ -1,12 +1,15 @@
 #pragma once
 
 #include <algorithm>
+#include <array>
 #include <cmath>
+#include <functional>
 #include <map>
 #include <memory>
 #include <optional>
 #include <string>
 #include <tuple>
+#include <utility>
 #include <vector>
 
 #include "planner/cost/communication.h"
@@ -148,6 +151,7 @@ class StepModel {
   };
   const Resident& resident(const PlacedLayout& layout);
   std::vector<PartTimes> part_times(const PlacedLayout& layout);
+  std::vector<Stage> fastest_cut(const PlacedLayout& layout, const std::vector<StagePlace>& places);
   // Null where the figures of no profile stand behind this layout.
   const MeasuredStep* measured(const PlacedLayout& layout) const;
   // What a device of average speed takes.
@@ -223,6 +227,9 @@ class StepModel {
                            RankSends& sends);
   std::vector<AxisTraffic> traffic(const PlacedLayout& layout, const std::vector<Stage>& stages,
                                    const RankSends& sends);
+  // While an op runs.
+  std::vector<double> passing_by_rank(const PlacedLayout& layout,
+                                      const std::vector<Stage>& stages) const;
   std::vector<double> activation_bytes(const PlacedLayout& layout,
                                        const std::vector<Stage>& stages) const;
   Costs shared_costs(const PlacedLayout& layout, const std::vector<Stage>& stages,
@@ -243,9 +250,11 @@ class StepModel {
   std::map<std::tuple<int, int, int>, Resident> residents_;  // tensor, shards, gradient buffers
   // Tensor, data, and where they sit.
   using Ranks = std::tuple<int, int, Near, std::vector<Run>, std::vector<ReplicaSet>, size_t>;
-  static Ranks ranks_of(const PlacedLayout& layout);
-  std::map<Ranks, Path> data_paths_;
-  std::map<std::pair<Ranks, bool>, PipelinePaths> pipeline_paths_;  // chunks > 1
+  std::map<Ranks, Path, std::less<>> data_paths_;
+  std::array<std::map<Ranks, PipelinePaths, std::less<>>, 2> pipeline_paths_;  // by chunks > 1
+  // Of ranks that take so long, with so many chunks or a V of them, in a step that trains or not.
+  using CutOf = std::tuple<int, bool, bool, std::vector<std::pair<const ModelSeconds*, int>>>;
+  std::map<CutOf, std::vector<Stage>> cuts_;
   std::shared_ptr<KnownTimings> timings_;
 };
 

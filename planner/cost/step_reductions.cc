@@ -65,9 +65,13 @@ std::vector<double> StepModel::reduction_seconds(const PlacedLayout& layout,
   using Collective = AcceleratorProfile::Collective;
   const ReductionBytes bytes = reduction_bytes(layout);
   const DataGroup group = data_group(layout);
-  PlacedLayout sharing = layout;
-  sharing.data = optimizer_shards(execution_, layout);
-  const DataGroup among = bytes.among_shards > 0 ? data_group(sharing) : group;
+  const int shards = optimizer_shards(execution_, layout);
+  DataGroup among = group;
+  if (bytes.among_shards > 0) {
+    PlacedLayout sharing = layout;
+    sharing.data = shards;
+    among = data_group(sharing);
+  }
   const bool by_tensor = layout.optimizer_sharding > 0 && !execution_.sharding_buckets;
   double before = 0;
   for (size_t s = 0; s < stages.size(); ++s) {
@@ -87,7 +91,7 @@ std::vector<double> StepModel::reduction_seconds(const PlacedLayout& layout,
                  taken(among, Collective::scatter_gather, bytes.among_shards);
     if (!by_tensor) continue;
     const int tensors = stages[s].layers * layer_tensors(job_.model);
-    seconds[s] += 2.0 * tensors * (sharing.data - 1) * among.path.latency_s;
+    seconds[s] += 2.0 * tensors * (shards - 1) * among.path.latency_s;
   }
   return seconds;
 }
