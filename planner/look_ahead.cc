@@ -7,8 +7,10 @@
 namespace trireme {
 namespace {
 
-// Tasks in line for each thread: enough for the time in which the search takes in a few looks.
-constexpr size_t kInLine = 8;
+// Tasks in line for each thread: enough for the time in which the search takes in a few looks. And
+// those with the ones that are done, which may wait while the search looks at what is less.
+constexpr size_t kInLine = 32;
+constexpr size_t kAhead = 128;
 
 }  // namespace
 
@@ -40,14 +42,16 @@ void LookAhead::end() {
 
 size_t LookAhead::room() const {
   const std::lock_guard lock(mutex_);
-  const size_t most = kInLine * threads_.size();
-  return most - std::min(most, tasks_.size());
+  const size_t in_line = std::min(kInLine * threads_.size(), to_do_);
+  const size_t ahead = std::min(kAhead * threads_.size(), tasks_.size());
+  return std::min(kInLine * threads_.size() - in_line, kAhead * threads_.size() - ahead);
 }
 
 void LookAhead::add(const Entry& entry, const Candidate& candidate, double closest) {
   {
     const std::lock_guard lock(mutex_);
     tasks_.emplace(entry, std::make_shared<Task>(Task{candidate, closest}));
+    ++to_do_;
   }
   added_.notify_one();
 }
@@ -75,12 +79,15 @@ Look LookAhead::take(const Entry& entry, Lookout& own) {
 
 void LookAhead::drop(const Entry& entry) {
   const std::lock_guard lock(mutex_);
-  tasks_.erase(entry);
+  const auto task = tasks_.find(entry);
+  if (!task->second->begun) --to_do_;
+  tasks_.erase(task);
 }
 
 void LookAhead::clear() {
   const std::lock_guard lock(mutex_);
   tasks_.clear();
+  to_do_ = 0;
 }
 
 // The least that nobody has begun; null: there is none.
@@ -92,6 +99,7 @@ std::shared_ptr<LookAhead::Task> LookAhead::next_task() const {
 
 void LookAhead::do_task(Task& task, Lookout& lookout, std::unique_lock<std::mutex>& lock) {
   task.begun = true;
+  --to_do_;
   lock.unlock();
   std::optional<Look> look;
   std::exception_ptr failure;

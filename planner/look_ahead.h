@@ -30,7 +30,8 @@ class LookAhead {
   LookAhead(const LookAhead&) = delete;
   LookAhead& operator=(const LookAhead&) = delete;
 
-  // How many more candidates the threads need to be busy.
+  // How many more candidates the threads need to be busy. Those that are looked at need none, but
+  // the threads do not go ever further ahead.
   size_t room() const;
   // The terms are those of Lookout::look.
   void add(const Entry& entry, const Candidate& candidate, double closest);
@@ -63,6 +64,7 @@ class LookAhead {
   mutable std::mutex mutex_;  // guards all below but the threads, and what tasks point to
   std::condition_variable added_, done_;
   Tasks tasks_;
+  size_t to_do_ = 0;  // tasks that nobody has begun
   bool over_ = false;
   std::vector<std::thread> threads_;
 };

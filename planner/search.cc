@@ -131,7 +131,8 @@ class Search {
   void fill_ahead() {
     for (size_t room = ahead_.room(); room > 0 && !queue_.empty(); --room) {
       const Candidate& next = candidates_[std::get<size_t>(queue_.top())];
-      if (next.known == Known::exact) return;
+      // To spread a pipeline takes less than to have a thread do it.
+      if (next.known == Known::exact || next.known == Known::options) return;
       ahead_.add(queue_.top(), next, closest());
       queue_.pop();
     }
