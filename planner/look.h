@@ -57,8 +57,7 @@ struct Look {
   std::vector<Candidate> found;      // what takes its place, as far as it may fit
   std::vector<Candidate> set_aside;  // what cannot fit, but was not looked at closely
   std::vector<Missed> missed;
-  int64_t shared_out = 0;  // layouts found whose degrees were counted before without their shares
-  int64_t first_simulations = 0;
+  bool first_simulation = false;
   std::optional<Prediction> prediction;  // of an exact candidate, which then stays as it is
 };
 

@@ -280,7 +280,7 @@ Look Lookout::simulate(Candidate candidate) {
   if (in_part && fits_without_recomputation(candidate.layout)) return look;
   const std::vector<Stage> stages = model_.cut(candidate.layout);
   if (candidate.further == kFirstLook) {
-    look.first_simulations = 1;
+    look.first_simulation = true;
     const auto least = trials_.built(candidate.layout, trials_.groups_of(candidate.layout).front());
     auto missed = miss(candidate, model_.memory(candidate.layout, stages, *least));
     if (missed) {

@@ -41,8 +41,6 @@ class Lookout {
   std::vector<Candidate> with_options(const Candidate& degrees);
   // The candidate that stands for these degrees, whose completions begin with number `order`.
   Candidate degrees(const Layout& layout, size_t sequence, int64_t order);
-  // Candidates for degrees of unequal replicas; their orders follow on `order`.
-  std::vector<Candidate> unequal_degrees(int64_t order) { return replicas_.degrees(order); }
   // Bytes that the average pipeline rank needs beyond its device, whatever the schedule: more than
   // none, and no cut fits.
   double lacks_on_average(const PlacedLayout& layout);
@@ -50,6 +48,7 @@ class Lookout {
   std::vector<Stage> cut(const Candidate& candidate) {
     return candidate.unequal() ? replicas_.cut(candidate.layout) : model_.cut(candidate.layout);
   }
+  ReplicaLookout& replicas() { return replicas_; }
   StepModel& model() { return model_; }
   ScheduleTrials& trials() { return trials_; }
 

@@ -20,13 +20,6 @@ int64_t total_of(const Job& job, const Layout& layout) {
   return job.training.global_batch / layout.micro_batch;
 }
 
-// Whether the layout's schedule can be built for every share.
-bool is_built(const Layout& layout) {
-  return std::all_of(layout.shares.begin(), layout.shares.end(), [&](const Share& share) {
-    return !why_not_searched(layout.schedule, layout.pipeline, share.micro_batches, layout.chunks);
-  });
-}
-
 // With so many micro-batches for each replica of its sets.
 PlacedLayout shared(PlacedLayout layout, const Way& way) {
   for (size_t set = 0; set < way.size(); ++set) {
@@ -56,11 +49,17 @@ void add_links(const std::vector<LinkTraffic>& of_set, std::vector<LinkTraffic>&
 
 }  // namespace
 
+// With the ranks in one order.
+struct ReplicaLookout::Order {
+  Near near = Near::data;
+  std::vector<CutTimes> times;  // by set
+};
+
 // What the schedules on one cut have in common.
 struct ReplicaLookout::Cut {
   std::vector<Stage> stages;
-  std::vector<CutMemory> memory;                  // by set
-  std::vector<std::vector<CutTimes>> times = {};  // by order of ranks and set
+  std::vector<CutMemory> memory;  // by set
+  std::vector<Order> orders;
 };
 
 std::vector<Candidate> ReplicaLookout::degrees(int64_t order) {
@@ -137,6 +136,15 @@ std::optional<Candidate> ReplicaLookout::degrees_on(const std::vector<size_t>& g
   return candidate;
 }
 
+int64_t ReplicaLookout::layouts(const Candidate& degrees) {
+  const std::vector<Options>& options = choices_.options(degrees.layout, false);
+  const auto on_all_ranks =
+      std::count_if(options.begin(), options.end(),
+                    [](const Options& choice) { return choice.recompute_ranks == 0; });
+  return on_all_ranks *
+         static_cast<int64_t>(choices_.possible_completions(degrees.layout.pipeline).size());
+}
+
 Look ReplicaLookout::look(const Candidate& candidate) {
   switch (candidate.known) {
     case Known::degrees:
@@ -156,14 +164,17 @@ Look ReplicaLookout::look(const Candidate& candidate) {
 
 // However the micro-batches are shared out, one of the sets is not done before: each has one or
 // more for every replica, and all together have them all.
-double ReplicaLookout::least_seconds(const std::vector<SetBound>& sets, double micro_batches) {
+double ReplicaLookout::least_seconds(const std::vector<ReplicaSet>& sets,
+                                     const std::vector<StepBound>& bounds, double micro_batches) {
   const auto all_done = [&](double seconds) {
     double done = 0;
-    for (const SetBound& set : sets) done += set.replicas * set.bound.micro_batches(seconds);
+    for (size_t set = 0; set < sets.size(); ++set) {
+      done += sets[set].replicas * bounds[set].micro_batches(seconds);
+    }
     return done >= micro_batches;
   };
   double late = 0;
-  for (const SetBound& set : sets) late = std::max(late, set.bound.seconds(1));
+  for (const StepBound& bound : bounds) late = std::max(late, bound.seconds(1));
   double early = late;
   while (!all_done(late)) {
     early = late;
@@ -176,8 +187,8 @@ double ReplicaLookout::least_seconds(const std::vector<SetBound>& sets, double m
   }
   while (!all_done(early)) {
     double next = kNever;
-    for (const SetBound& set : sets) {
-      next = std::min(next, set.bound.seconds(set.bound.micro_batches(early) + 1));
+    for (const StepBound& bound : bounds) {
+      next = std::min(next, bound.seconds(bound.micro_batches(early) + 1));
     }
     early = next;
   }
@@ -185,14 +196,14 @@ double ReplicaLookout::least_seconds(const std::vector<SetBound>& sets, double m
 }
 
 double ReplicaLookout::bound_of(const PlacedLayout& layout) {
-  std::vector<SetBound> sets;
+  std::vector<StepBound> bounds;
   for (const PlacedLayout& part : parts_of(layout)) {
     const QuickBound quick = model_.quick_bounds(part);
-    SetBound& set = sets.emplace_back(SetBound{1.0 * part.replicas(), {}});
-    set.bound.add(0, quick.slowest);
-    set.bound.add(quick.waits, quick.average);
+    StepBound& bound = bounds.emplace_back();
+    bound.add(0, quick.slowest);
+    bound.add(quick.waits, quick.average);
   }
-  return least_seconds(sets, static_cast<double>(total_of(job_, layout)));
+  return least_seconds(layout.placement.sets, bounds, static_cast<double>(total_of(job_, layout)));
 }
 
 bool ReplicaLookout::resident_fits(const PlacedLayout& layout) {
@@ -245,7 +256,7 @@ ReplicaLookout::Cut ReplicaLookout::cut_of(const PlacedLayout& layout) {
       parts[set].placement.near = near;
       model_.move(parts[set], cut.stages, times[set]);
     }
-    cut.times.push_back(times);
+    cut.orders.push_back({near, times});
   }
   return cut;
 }
@@ -263,10 +274,16 @@ Look ReplicaLookout::complete(const Candidate& options) {
     const auto key = std::make_pair(v_placed(completion.schedule), completion.chunks);
     auto cut = cuts.find(key);
     if (cut == cuts.end()) cut = cuts.emplace(key, cut_of(candidate.layout)).first;
-    if (!may_fit(candidate.layout, cut->second)) continue;  // though it has as few as can be
+    // It has as few micro-batches as can be.
+    const std::vector<CutMemory>& memory = cut->second.memory;
+    const bool may_fit = std::all_of(memory.begin(), memory.end(), [&](const CutMemory& of_set) {
+      return options_.any_memory || model_.lacks_at_least(candidate.layout, of_set) <= 0;
+    });
+    if (!may_fit) continue;
     double least = kNever;
-    for (const std::vector<SetBound>& sets : bounds_of(candidate.layout, cut->second)) {
-      least = std::min(least, least_seconds(sets, total));
+    for (const Order& order : cut->second.orders) {
+      const std::vector<StepBound> bounds = bounds_of(candidate.layout, order);
+      least = std::min(least, least_seconds(candidate.layout.placement.sets, bounds, total));
     }
     candidate.seconds = std::max(options.seconds, least);
     look.found.push_back(candidate);
@@ -274,17 +291,11 @@ Look ReplicaLookout::complete(const Candidate& options) {
   return look;
 }
 
-// By order of ranks.
-std::vector<std::vector<ReplicaLookout::SetBound>> ReplicaLookout::bounds_of(
-    const PlacedLayout& layout, const Cut& cut) const {
-  std::vector<std::vector<SetBound>> bounds;
-  for (const std::vector<CutTimes>& times : cut.times) {
-    std::vector<SetBound>& sets = bounds.emplace_back();
-    for (size_t i = 0; i < times.size(); ++i) {
-      const double replicas = layout.placement.sets[i].replicas;
-      sets.push_back({replicas, model_.bound_on_cut(layout, times[i])});
-    }
-  }
+// By set.
+std::vector<StepBound> ReplicaLookout::bounds_of(const PlacedLayout& layout,
+                                                 const Order& order) const {
+  std::vector<StepBound> bounds;
+  for (const CutTimes& times : order.times) bounds.push_back(model_.bound_on_cut(layout, times));
   return bounds;
 }
 
@@ -307,150 +318,154 @@ Way ReplicaLookout::most_that_may_fit(const PlacedLayout& layout, const Cut& cut
   return most;
 }
 
-bool ReplicaLookout::may_fit(const PlacedLayout& shared, const Cut& cut) const {
-  if (options_.any_memory) return true;
-  Layout tried = shared.degrees();
-  for (size_t set = 0; set < cut.memory.size(); ++set) {
-    tried.micro_batches = shared.shares[set].micro_batches;
-    if (model_.lacks_at_least(tried, cut.memory[set]) > 0) return false;
-  }
-  return true;
-}
-
 // Of the ways to share the micro-batches out that may be done in less than so much more than the
-// bound, the fastest.
+// bound, the fastest in any order of ranks.
 Look ReplicaLookout::share_out(const Candidate& completed) {
   Look look;
+  look.first_simulation = completed.further == kFirstLook;
   const Cut cut = cut_of(completed.layout);
-  const auto orders = bounds_of(completed.layout, cut);
-  const double begin = completed.further == kFirstLook ? 0 : completed.seconds;
-  const double end = completed.seconds * (1 + completed.further);
-  Way most = most_that_may_fit(completed.layout, cut);
-  const double longest = seconds_of(orders, most);
-  for (size_t i = 0; i < most.size(); ++i) {
-    double in_time = 0;
-    for (const auto& order : orders) in_time = std::max(in_time, order[i].bound.micro_batches(end));
-    most[i] = static_cast<int64_t>(std::min(in_time, static_cast<double>(most[i])));
-  }
-  OpenShares shares(grows_from(completed.layout));
-  for (Way& way :
-       ways_to_share(total_of(job_, completed.layout), completed.layout.placement.sets, most)) {
-    const double seconds = seconds_of(orders, way);
-    if (seconds >= end) continue;
-    const PlacedLayout layout = shared(completed.layout, way);
-    if (!is_built(layout) || !may_fit(layout, cut)) continue;
-    if (seconds >= begin) ++look.shared_out;
-    std::vector<double> at_least = seconds_by_set(orders, way);
-    shares.add({std::move(way), std::move(at_least), seconds});
-  }
+  const Way most = most_that_may_fit(completed.layout, cut);
+  const double further = searched_further(completed, cut, most);
+  const double end = completed.seconds * (1 + further);
+  double least = end, longest = 0;
+  std::vector<double> excess(most.size(), 0);  // by set: much the same in all orders
   Candidate& candidate = look.found.emplace_back(completed);
-  if (find_best(candidate, cut.stages, shares, end, look)) {
+  for (const Order& order : cut.orders) {
+    const std::vector<StepBound> bounds = bounds_of(completed.layout, order);
+    for (size_t set = 0; set < bounds.size(); ++set) {
+      longest = std::max(longest, bounds[set].seconds(static_cast<double>(most[set])));
+    }
+    PlacedLayout layout = completed.layout;
+    layout.placement.near = order.near;
+    std::vector<Shares::Set> sets = sets_within(layout, cut, bounds, most, end);
+    for (size_t set = 0; set < sets.size(); ++set) sets[set].excess = excess[set];
+    Shares shares(total_of(job_, layout), std::move(sets), grows_from(layout));
+    if (find_best(layout, cut.stages, shares, least, candidate)) least = candidate.seconds;
+    for (size_t set = 0; set < excess.size(); ++set) excess[set] = shares.excess(set);
+  }
+  if (least < end) {
     candidate.known = Known::exact;
   } else if (end <= longest) {
     candidate.seconds = end;
-    candidate.further *= grows_from(candidate.layout) ? kGrowth : kShareGrowth;
+    candidate.further = further * (grows_from(candidate.layout) ? kGrowth : kShareGrowth);
   } else {
     look.found.pop_back();
   }
   return look;
 }
 
-// What a step takes at least in any order of ranks, when it is known who takes how many.
-double ReplicaLookout::seconds_of(const std::vector<std::vector<SetBound>>& orders,
-                                  const Way& way) {
-  double least = kNever;
-  for (const std::vector<SetBound>& sets : orders) {
-    double longest = 0;
-    for (size_t i = 0; i < sets.size(); ++i) {
-      longest = std::max(longest, sets[i].bound.seconds(static_cast<double>(way[i])));
-    }
-    least = std::min(least, longest);
-  }
-  return least;
-}
-
-// What each set takes at least, in whatever order of ranks.
-std::vector<double> ReplicaLookout::seconds_by_set(const std::vector<std::vector<SetBound>>& orders,
-                                                   const Way& way) {
-  std::vector<double> least(way.size(), kNever);
-  for (const std::vector<SetBound>& sets : orders) {
-    for (size_t i = 0; i < sets.size(); ++i) {
-      least[i] = std::min(least[i], sets[i].bound.seconds(static_cast<double>(way[i])));
-    }
-  }
-  return least;
-}
-
-// No answer: all ways surely take `end` or longer.
-bool ReplicaLookout::find_best(Candidate& candidate, const std::vector<Stage>& stages,
-                               OpenShares& shares, double end, Look& look) {
-  const PlacedLayout completed = candidate.layout;
-  const bool every = grows_from(completed).has_value();
-  const double begin = candidate.further == kFirstLook ? 0 : candidate.seconds;
-  double most = end;
-  while (const auto open = shares.next()) {
-    if (open->bound >= begin) ++look.first_simulations;
-    const PlacedLayout layout = shared(completed, open->way);
-    std::vector<double> least(open->way.size(), kNever);  // by set, of all orders of ranks
-    for (const TimedOrder& order : timed_orders(layout, stages, most, every)) {
-      double longest = 0;
-      for (size_t set = 0; set < least.size(); ++set) {
-        least[set] = std::min(least[set], order.sets[set].seconds);
-        longest = std::max(longest, order.sets[set].seconds);
+// As far as the candidate says, or less where that would be too many numbers of micro-batches.
+double ReplicaLookout::searched_further(const Candidate& completed, const Cut& cut,
+                                        const Way& most) const {
+  constexpr double kLeast = 1e-6;
+  constexpr int64_t kMostNumbers = 512;
+  double further = completed.further;
+  for (const Order& order : cut.orders) {
+    const std::vector<StepBound> bounds = bounds_of(completed.layout, order);
+    const auto numbers = [&] {
+      int64_t sum = 0;
+      const double end = completed.seconds * (1 + further);
+      for (const auto& [fewest, last] : numbers_within(completed.layout, bounds, most, end)) {
+        sum += last - fewest + 1;
       }
-      if (longest >= most) continue;
-      most = longest;
-      take(layout, order, candidate);
-    }
-    shares.learn(*open, least, most);
+      return sum;
+    };
+    while (further > kLeast && numbers() > kMostNumbers) further /= 2;
   }
-  return most < end;
+  return further;
 }
 
-// By order of ranks what a step of each set takes: never where it surely takes longer than `most`
-// or has no memory for it. Unless told of every set, one that is late is enough.
-std::vector<ReplicaLookout::TimedOrder> ReplicaLookout::timed_orders(
-    const PlacedLayout& layout, const std::vector<Stage>& stages, double most, bool every) {
-  std::vector<PlacedLayout> parts = parts_of(layout);
-  std::vector<bool> fit;
-  for (const PlacedLayout& part : parts) {
-    fit.push_back(fits(part, stages));
-    if (!fit.back() && !every) return {};
+// The fewest and most micro-batches of each set that may be done by then, while the others do
+// theirs; the most are fewer than the fewest where they cannot do them all.
+std::vector<std::pair<int64_t, int64_t>> ReplicaLookout::numbers_within(
+    const PlacedLayout& layout, const std::vector<StepBound>& bounds, const Way& most,
+    double end) const {
+  const std::vector<ReplicaSet>& sets = layout.placement.sets;
+  std::vector<std::pair<int64_t, int64_t>> numbers;
+  int64_t room = 0;
+  for (size_t set = 0; set < sets.size(); ++set) {
+    const double in_time = bounds[set].micro_batches(end);
+    const auto last = static_cast<int64_t>(std::min(in_time, static_cast<double>(most[set])));
+    numbers.emplace_back(1, last);
+    room += sets[set].replicas * last;
   }
-  std::vector<TimedOrder> orders;
-  for (const Near near : near_choices(layout, cluster_)) {
-    TimedOrder& order = orders.emplace_back(TimedOrder{near, std::vector<Timed>(parts.size())});
-    for (size_t set = 0; set < parts.size(); ++set) {
-      if (!fit[set]) continue;
-      parts[set].placement.near = near;
-      const auto choice = trials_.fastest(parts[set], stages, most);
-      if (choice) {
-        order.sets[set] = {choice->seconds, choice->group};
-      } else if (!every) {
-        break;
+  for (size_t set = 0; set < sets.size(); ++set) {
+    const int64_t replicas = sets[set].replicas;
+    auto& [fewest, last] = numbers[set];
+    const int64_t left = total_of(job_, layout) - (room - replicas * last);
+    fewest = std::max<int64_t>(1, (left + replicas - 1) / replicas);
+  }
+  return numbers;
+}
+
+// Never where a number cannot be, or has no memory whatever the schedule of that name holds.
+std::vector<Shares::Set> ReplicaLookout::sets_within(const PlacedLayout& layout, const Cut& cut,
+                                                     const std::vector<StepBound>& bounds,
+                                                     const Way& most, double end) const {
+  std::vector<Shares::Set> sets;
+  Layout tried = layout.degrees();
+  for (const auto& [fewest, last] : numbers_within(layout, bounds, most, end)) {
+    const size_t at = sets.size();
+    Shares::Set& set = sets.emplace_back();
+    set.replicas = layout.placement.sets[at].replicas;
+    set.fewest = fewest;
+    for (int64_t number = fewest; number <= last; ++number) {
+      tried.micro_batches = static_cast<int>(number);
+      const bool may_be =
+          !why_not_searched(tried.schedule, tried.pipeline, tried.micro_batches, tried.chunks) &&
+          (options_.any_memory || model_.lacks_at_least(tried, cut.memory[at]) <= 0);
+      set.seconds.push_back(may_be ? bounds[at].seconds(static_cast<double>(number)) : kNever);
+    }
+  }
+  return sets;
+}
+
+// In one order of ranks. No answer: all ways surely take `most` or longer.
+bool ReplicaLookout::find_best(const PlacedLayout& layout, const std::vector<Stage>& stages,
+                               Shares& shares, double most, Candidate& found) {
+  const bool grows = grows_from(layout).has_value();
+  std::map<std::pair<size_t, int64_t>, Timed> known;  // by set and micro-batches
+  while (const auto way = shares.next(most)) {
+    const PlacedLayout tried = shared(layout, *way);
+    std::vector<Timed> timed;
+    bool all_known = true;
+    for (const PlacedLayout& part : parts_of(tried)) {
+      const size_t set = part.placement.set;
+      const auto [place, is_new] = known.try_emplace({set, part.micro_batches});
+      if (is_new) {
+        place->second = timed_step(part, stages, most);
+        shares.learn(set, part.micro_batches, place->second.seconds, most);
+        all_known = false;
+        if (!grows && place->second.seconds == kNever) break;  // the others may do without
       }
+      timed.push_back(place->second);
     }
+    if (!all_known) continue;
+    take(tried, timed, found);
+    return true;
   }
-  return orders;
+  return false;
 }
 
-// Whether a set has memory for what the shortest groups hold. Replicas whose weights are never the
-// same between steps have no common step to share out.
-bool ReplicaLookout::fits(const PlacedLayout& part, const std::vector<Stage>& stages) const {
+// Never: it surely takes longer than `most`, or has no memory for what the shortest groups hold.
+// Nor do replicas share out a step in common whose weights are never the same between steps.
+ReplicaLookout::Timed ReplicaLookout::timed_step(const PlacedLayout& part,
+                                                 const std::vector<Stage>& stages, double most) {
   const auto least = trials_.built(part, trials_.groups_of(part).front());
-  if (least->asynchronous) return false;
-  if (options_.any_memory) return true;
-  return trials_.worst_miss(part, model_.memory(part, stages, *least)).second <= 0;
+  if (least->asynchronous) return {};
+  const std::vector<MemoryParts> memory = model_.memory(part, stages, *least);
+  if (!options_.any_memory && trials_.worst_miss(part, memory).second > 0) return {};
+  const auto choice = trials_.fastest(part, stages, most);
+  return choice ? Timed{choice->seconds, choice->group} : Timed{};
 }
 
 // The slowest set first.
-void ReplicaLookout::take(const PlacedLayout& layout, const TimedOrder& order,
+void ReplicaLookout::take(const PlacedLayout& layout, const std::vector<Timed>& timed,
                           Candidate& candidate) {
-  std::vector<size_t> slowest_first(order.sets.size());
+  std::vector<size_t> slowest_first(timed.size());
   std::iota(slowest_first.begin(), slowest_first.end(), size_t{0});
-  std::stable_sort(slowest_first.begin(), slowest_first.end(), [&](size_t a, size_t b) {
-    return order.sets[a].seconds > order.sets[b].seconds;
-  });
+  std::stable_sort(slowest_first.begin(), slowest_first.end(),
+                   [&](size_t a, size_t b) { return timed[a].seconds > timed[b].seconds; });
   Layout degrees = layout.degrees();
   degrees.shares.clear();
   std::vector<ReplicaSet> sets;
@@ -458,10 +473,10 @@ void ReplicaLookout::take(const PlacedLayout& layout, const TimedOrder& order,
   for (const size_t set : slowest_first) {
     degrees.shares.push_back(layout.shares[set]);
     sets.push_back(layout.placement.sets[set]);
-    candidate.groups.push_back(order.sets[set].group);
+    candidate.groups.push_back(timed[set].group);
   }
-  candidate.layout = placed_on_sets(degrees, std::move(sets), order.near, 0);
-  candidate.seconds = order.sets[slowest_first.front()].seconds;
+  candidate.layout = placed_on_sets(degrees, std::move(sets), layout.placement.near, 0);
+  candidate.seconds = timed[slowest_first.front()].seconds;
 }
 
 // What bounds the step is the first set; memory is that of the replica that has least room, and

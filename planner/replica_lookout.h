@@ -3,13 +3,14 @@
 #include <cstdint>
 #include <limits>
 #include <optional>
+#include <utility>
 #include <vector>
 
 #include "planner/candidates.h"
 #include "planner/choices.h"
 #include "planner/cost/step.h"
 #include "planner/look.h"
-#include "planner/open_shares.h"
+#include "planner/shares.h"
 #include "planner/trials.h"
 
 namespace trireme {
@@ -39,29 +40,24 @@ class ReplicaLookout {
 
   // A candidate for all degrees that such replicas may have; their orders follow on `order`.
   std::vector<Candidate> degrees(int64_t order);
+  // Layouts that these degrees stand for, but for how ranks and micro-batches are shared out.
+  int64_t layouts(const Candidate& degrees);
   Look look(const Candidate& candidate);
   std::vector<Stage> cut(const PlacedLayout& layout);
 
  private:
   struct Cut;
-  // A set of replicas, and how long a step of theirs takes at least.
-  struct SetBound {
-    double replicas = 0;
-    StepBound bound;
-  };
+  struct Order;
   // A step of a set, with groups of so many micro-batches.
   struct Timed {
     double seconds = std::numeric_limits<double>::infinity();
     std::optional<int> group = std::nullopt;
   };
-  struct TimedOrder {
-    Near near = Near::data;
-    std::vector<Timed> sets;
-  };
 
   void enumerate(const std::vector<size_t>& groups, std::vector<Candidate>& found);
   std::optional<Candidate> degrees_on(const std::vector<size_t>& groups, const Layout& of_replica);
-  static double least_seconds(const std::vector<SetBound>& sets, double micro_batches);
+  static double least_seconds(const std::vector<ReplicaSet>& sets,
+                              const std::vector<StepBound>& bounds, double micro_batches);
   double bound_of(const PlacedLayout& layout);
   bool resident_fits(const PlacedLayout& layout);
   Look open(const Candidate& degrees);
@@ -69,18 +65,20 @@ class ReplicaLookout {
   Look share_out(const Candidate& completed);
   Look predict(const Candidate& exact);
   Cut cut_of(const PlacedLayout& layout);
-  std::vector<std::vector<SetBound>> bounds_of(const PlacedLayout& layout, const Cut& cut) const;
-  static double seconds_of(const std::vector<std::vector<SetBound>>& orders, const Way& way);
-  static std::vector<double> seconds_by_set(const std::vector<std::vector<SetBound>>& orders,
-                                            const Way& way);
+  std::vector<StepBound> bounds_of(const PlacedLayout& layout, const Order& order) const;
   Way most_that_may_fit(const PlacedLayout& layout, const Cut& cut) const;
-  bool may_fit(const PlacedLayout& shared, const Cut& cut) const;
-  bool find_best(Candidate& candidate, const std::vector<Stage>& stages, OpenShares& shares,
-                 double end, Look& look);
-  std::vector<TimedOrder> timed_orders(const PlacedLayout& layout, const std::vector<Stage>& stages,
-                                       double most, bool every);
-  bool fits(const PlacedLayout& part, const std::vector<Stage>& stages) const;
-  static void take(const PlacedLayout& layout, const TimedOrder& order, Candidate& candidate);
+  double searched_further(const Candidate& completed, const Cut& cut, const Way& most) const;
+  std::vector<std::pair<int64_t, int64_t>> numbers_within(const PlacedLayout& layout,
+                                                          const std::vector<StepBound>& bounds,
+                                                          const Way& most, double end) const;
+  std::vector<Shares::Set> sets_within(const PlacedLayout& layout, const Cut& cut,
+                                       const std::vector<StepBound>& bounds, const Way& most,
+                                       double end) const;
+  bool find_best(const PlacedLayout& layout, const std::vector<Stage>& stages, Shares& shares,
+                 double most, Candidate& found);
+  Timed timed_step(const PlacedLayout& part, const std::vector<Stage>& stages, double most);
+  static void take(const PlacedLayout& layout, const std::vector<Timed>& timed,
+                   Candidate& candidate);
   std::vector<double> memory_of_fullest(const std::vector<PlacedLayout>& parts,
                                         const std::vector<Prediction>& of_sets) const;
 

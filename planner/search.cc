@@ -152,7 +152,8 @@ class Search {
       enumerate_degrees(job_, kinds, sinks);
     }
     const size_t alike = candidates_.size();
-    for (Candidate& candidate : lookout_.unequal_degrees((degrees_ + 1) * kMostOfDegrees)) {
+    for (Candidate& candidate : lookout_.replicas().degrees((degrees_ + 1) * kMostOfDegrees)) {
+      result_.considered += lookout_.replicas().layouts(candidate);
       candidates_.push_back(std::move(candidate));
     }
     std::vector<Entry> entries;
@@ -222,8 +223,7 @@ class Search {
 
   // Puts what a look has found in the place of the candidate.
   void take_in(size_t index, Look look) {
-    result_.evaluated += look.first_simulations;
-    result_.considered += look.shared_out;
+    result_.evaluated += look.first_simulation ? 1 : 0;
     for (Look::Missed& missed : look.missed) note(std::move(missed));
     for (Candidate& candidate : look.set_aside) {
       fastest_miss_ = std::min(fastest_miss_, candidate.seconds);

@@ -130,7 +130,7 @@ TEST(LookoutBounds, HoldForAllWaysToSpreadAPipelineOverThreeKinds) {
 }
 
 void expect_same(const Look& a, const Look& b) {
-  EXPECT_EQ(a.first_simulations, b.first_simulations);
+  EXPECT_EQ(a.first_simulation, b.first_simulation);
   EXPECT_EQ(a.missed.size(), b.missed.size());
   EXPECT_EQ(a.set_aside.size(), b.set_aside.size());
   ASSERT_EQ(a.found.size(), b.found.size());
