@@ -339,7 +339,7 @@ Look ReplicaLookout::share_out(const Candidate& completed) {
     layout.placement.near = order.near;
     std::vector<Shares::Set> sets = sets_within(layout, cut, bounds, most, end);
     for (size_t set = 0; set < sets.size(); ++set) sets[set].excess = excess[set];
-    Shares shares(total_of(job_, layout), std::move(sets), grows_from(layout));
+    Shares shares(total_of(job_, layout), sets, grows_from(layout));
     if (find_best(layout, cut.stages, shares, least, candidate)) least = candidate.seconds;
     for (size_t set = 0; set < excess.size(); ++set) excess[set] = shares.excess(set);
   }

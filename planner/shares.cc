@@ -40,7 +40,7 @@ class Shares::Counts {
   std::vector<uint64_t> words_;
 };
 
-Shares::Shares(int64_t total, std::vector<Set> sets, std::optional<int64_t> grows_from)
+Shares::Shares(int64_t total, const std::vector<Set>& sets, std::optional<int64_t> grows_from)
     : beyond_fewest_(total), grows_from_(grows_from) {
   for (const Set& set : sets) {
     beyond_fewest_ -= set.replicas * set.fewest;
@@ -115,13 +115,17 @@ double Shares::slowest_set(const Way& way) const {
 
 std::optional<Way> Shares::next(double below) const {
   if (beyond_fewest_ < 0) return std::nullopt;
-  const std::optional<Way> known = fastest(times_of([&](const Numbers&, const Number& number) {
-    return number.known && number.least < below ? number.least : kNever;
-  }));
+  const auto known_seconds = [below](const Numbers&, const Number& number) {
+    if (!number.known || number.least >= below) return kNever;
+    return number.least;
+  };
+  const std::optional<Way> known = fastest(times_of(known_seconds));
   const double limit = known ? slowest_set(*known) : below;
-  const std::optional<Way> open = fastest(times_of([&](const Numbers& set, const Number& number) {
-    return number.least < limit ? set.expected(number) : kNever;
-  }));
+  const auto expected_seconds = [limit](const Numbers& set, const Number& number) {
+    if (number.least >= limit) return kNever;
+    return set.expected(number);
+  };
+  const std::optional<Way> open = fastest(times_of(expected_seconds));
   return open ? open : known;
 }
 

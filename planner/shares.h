@@ -23,7 +23,7 @@ class Shares {
 
   // All take `total` micro-batches together. `grows_from`: with so many a set takes no less for
   // more of them; otherwise one number says nothing about another.
-  Shares(int64_t total, std::vector<Set> sets, std::optional<int64_t> grows_from);
+  Shares(int64_t total, const std::vector<Set>& sets, std::optional<int64_t> grows_from);
 
   // A way that may take less than `below`; none: there is none. If not all its numbers are known,
   // these are worth knowing: it should be the fastest. Else it is.
