@@ -6,6 +6,7 @@
 #include <numeric>
 #include <utility>
 
+#include "planner/replica_prediction.h"
 #include "planner/schedules/schedules.h"
 
 namespace trireme {
@@ -32,19 +33,6 @@ PlacedLayout shared(PlacedLayout layout, const Way& way) {
 // From so many micro-batches on, more take no less time and memory.
 std::optional<int> grows_from(const Layout& layout) {
   return schedule_grows_from(layout.schedule, layout.pipeline);
-}
-
-// The busier of those that two sets share.
-void add_links(const std::vector<LinkTraffic>& of_set, std::vector<LinkTraffic>& links) {
-  for (const LinkTraffic& link : of_set) {
-    const auto same = std::find_if(links.begin(), links.end(),
-                                   [&](const auto& known) { return known.link == link.link; });
-    if (same == links.end()) {
-      links.push_back(link);
-    } else if (same->seconds < link.seconds) {
-      *same = link;
-    }
-  }
 }
 
 }  // namespace
@@ -479,53 +467,18 @@ void ReplicaLookout::take(const PlacedLayout& layout, const std::vector<Timed>& 
   candidate.seconds = timed[slowest_first.front()].seconds;
 }
 
-// What bounds the step is the first set; memory is that of the replica that has least room, and
-// links are the busiest of any set.
 Look ReplicaLookout::predict(const Candidate& exact) {
   const std::vector<Stage> stages = cut(exact.layout);
   const std::vector<PlacedLayout> parts = parts_of(exact.layout);
   std::vector<Prediction> of_sets;
-  for (size_t i = 0; i < parts.size(); ++i) {
-    const auto schedule = trials_.built(parts[i], exact.groups[i]);
-    of_sets.push_back(exact.in_full ? model_.predict(parts[i], stages, *schedule)
-                                    : model_.predict_briefly(parts[i], stages, schedule));
+  for (size_t set = 0; set < parts.size(); ++set) {
+    const auto schedule = trials_.built(parts[set], exact.groups[set]);
+    of_sets.push_back(exact.in_full ? model_.predict(parts[set], stages, *schedule)
+                                    : model_.predict_briefly(parts[set], stages, schedule));
   }
-  Prediction whole = of_sets.front();
-  double peak = 0;  // FLOP/s of the average device
-  std::vector<PipelineRun> runs;
-  for (size_t i = 0; i < parts.size(); ++i) {
-    const Prediction& of_set = of_sets[i];
-    // The rate that the step's tokens come at over the share of the peak that it is.
-    peak += of_set.model_tflops_per_device / of_set.mfu * parts[i].replicas() / parts[i].data;
-    runs.push_back({parts[i].replicas(), of_set.step_seconds - of_set.seconds_after_ops(),
-                    of_set.bubble_fraction});
-    if (i == 0) continue;
-    whole.other_shares.push_back(of_set);
-    add_links(of_set.links, whole.links);
-  }
-  whole.mfu = whole.model_tflops_per_device / peak;
-  whole.bubble_fraction = bubble_of_all(runs);
-  whole.memory_bytes_per_pipeline_rank = memory_of_fullest(parts, of_sets);
   Look look;
-  look.prediction = std::move(whole);
+  look.prediction = prediction_of_all(model_, parts, of_sets);
   return look;
-}
-
-std::vector<double> ReplicaLookout::memory_of_fullest(
-    const std::vector<PlacedLayout>& parts, const std::vector<Prediction>& of_sets) const {
-  std::vector<double> bytes;
-  for (int rank = 0; rank < parts.front().pipeline; ++rank) {
-    double least_room = kNever;
-    bytes.push_back(0);
-    for (size_t i = 0; i < parts.size(); ++i) {
-      const double held = of_sets[i].memory_bytes_per_pipeline_rank[static_cast<size_t>(rank)];
-      const double room = model_.device_memory(parts[i], rank) - held;
-      if (room >= least_room) continue;
-      least_room = room;
-      bytes.back() = held;
-    }
-  }
-  return bytes;
 }
 
 }  // namespace trireme

@@ -79,8 +79,6 @@ class ReplicaLookout {
   Timed timed_step(const PlacedLayout& part, const std::vector<Stage>& stages, double most);
   static void take(const PlacedLayout& layout, const std::vector<Timed>& timed,
                    Candidate& candidate);
-  std::vector<double> memory_of_fullest(const std::vector<PlacedLayout>& parts,
-                                        const std::vector<Prediction>& of_sets) const;
 
   const Job& job_;
   const Cluster& cluster_;

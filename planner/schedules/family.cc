@@ -326,6 +326,17 @@ const std::vector<FamilyMember>& schedule_family() {
   return family;
 }
 
+double round_trip(const std::vector<StagePlace>& places, const Costs& costs) {
+  double trip = 0;
+  for (size_t stage = 0; stage < places.size(); ++stage) {
+    const StageCost& cost = costs.of_stage(static_cast<int>(stage));
+    trip += cost.forward + cost.input;
+    if (stage == 0) continue;
+    trip += message(places, stage - 1, stage, costs) + message(places, stage, stage - 1, costs);
+  }
+  return trip;
+}
+
 const FamilyMember* find_member(const std::string& name) {
   const std::vector<FamilyMember>& family = schedule_family();
   const auto member = std::find_if(family.begin(), family.end(),

@@ -54,6 +54,9 @@ struct FamilyMember {
 // All names, in the order in which plans prefer them on a tie.
 const std::vector<FamilyMember>& schedule_family();
 
+// What a micro-batch takes through all stages and back, when it waits for nothing.
+double round_trip(const std::vector<StagePlace>& places, const Costs& costs);
+
 // nullptr for a name that no schedule has.
 const FamilyMember* find_member(const std::string& name);
 

@@ -191,25 +191,6 @@ std::optional<std::string> why_not(const ScheduleRequest& request) {
   return refuse_shape(built_member(request.name), request);
 }
 
-namespace {
-
-// Of a micro-batch through all stages and back.
-double round_trip(const std::vector<StagePlace>& places, const Costs& costs) {
-  double trip = 0;
-  for (size_t s = 0; s < places.size(); ++s) {
-    const StageCost& cost = costs.of_stage(static_cast<int>(s));
-    trip += cost.forward + cost.input;
-    if (s == 0) continue;
-    for (const LinkCost& link : {costs.of_link(places[s - 1].rank, places[s].rank),
-                                 costs.of_link(places[s].rank, places[s - 1].rank)}) {
-      trip += link.transfer + link.hop;
-    }
-  }
-  return trip;
-}
-
-}  // namespace
-
 // With so many micro-batches in flight at most, the last of each so many cannot begin before the
 // last one before them is back.
 StepBound schedule_bound(const std::string& name, int pipeline, int chunks, const Costs& costs) {
