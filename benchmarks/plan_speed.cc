@@ -182,6 +182,6 @@ int main(int argc, char** argv) {
   search(gpt("175B", 96, 12288, 96), h100_cluster, {1024});
   search(gpt("530B", 105, 20480, 128), h100_cluster, {1024});
   search(of_405b, h100_cluster, {512, 1024, 4096, 16384, 65536, 131072});
-  for (const trireme::Job& job : {of_8b, of_70b, of_405b}) search(job, mixed_cluster, {1024});
+  for (const trireme::Job& job : {of_8b, of_70b, of_405b}) search(job, mixed_cluster, {256, 1024});
   return 0;
 }

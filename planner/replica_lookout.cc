@@ -30,6 +30,10 @@ PlacedLayout shared(PlacedLayout layout, const Way& way) {
   return layout;
 }
 
+bool may_be(const Layout& layout) {
+  return !why_not_searched(layout.schedule, layout.pipeline, layout.micro_batches, layout.chunks);
+}
+
 // From so many micro-batches on, more take no less time and memory.
 std::optional<int> grows_from(const Layout& layout) {
   return schedule_grows_from(layout.schedule, layout.pipeline);
@@ -287,19 +291,26 @@ std::vector<StepBound> ReplicaLookout::bounds_of(const PlacedLayout& layout,
   return bounds;
 }
 
-// More micro-batches than a replica of each set has memory for, or as many as it has, whatever the
-// schedule of that name holds. Of whole rounds through the pipeline, which groups are made of, more
-// hold more; what is left over adds to that.
-Way ReplicaLookout::most_that_may_fit(const PlacedLayout& layout, const Cut& cut) const {
+// More micro-batches than a replica of each set has memory for, or as many as it has. Of whole
+// rounds through the pipeline, which groups are made of, more hold more; what is left over adds to
+// that. What a schedule of that name holds at least is known without building it, and most hold no
+// more than that, or than what they hold of few rounds.
+Way ReplicaLookout::most_that_may_fit(const PlacedLayout& layout, const Cut& cut) {
+  constexpr int64_t kFewRounds = 3;
   Way most;
-  Layout tried = layout.degrees();
-  for (size_t set = 0; set < cut.memory.size(); ++set) {
+  for (PlacedLayout& part : parts_of(layout)) {
+    const size_t set = part.placement.set;
     const int64_t all = total_of(job_, layout) / layout.placement.sets[set].replicas;
     int64_t fit = 0, too_many = all / layout.pipeline + 1;  // rounds
     while (!options_.any_memory && too_many - fit > 1) {
       const int64_t between = fit + (too_many - fit) / 2;
-      tried.micro_batches = static_cast<int>(between * layout.pipeline);
-      (model_.lacks_at_least(tried, cut.memory[set]) <= 0 ? fit : too_many) = between;
+      part.micro_batches = static_cast<int>(between * layout.pipeline);
+      (model_.lacks_at_least(part, cut.memory[set]) <= 0 ? fit : too_many) = between;
+    }
+    for (int64_t few = std::min(fit, kFewRounds); few > 0; --few) {
+      part.micro_batches = static_cast<int>(few * layout.pipeline);
+      if (!may_be(part) || fits(part, cut.stages)) break;
+      too_many = few;
     }
     most.push_back(std::min(all, too_many * layout.pipeline - 1));
   }
@@ -342,7 +353,8 @@ Look ReplicaLookout::share_out(const Candidate& completed) {
   return look;
 }
 
-// As far as the candidate says, or less where that would be too many numbers of micro-batches.
+// As far as the candidate says, or less where that would be too many numbers of micro-batches more
+// than those that may be done within the bound.
 double ReplicaLookout::searched_further(const Candidate& completed, const Cut& cut,
                                         const Way& most) const {
   constexpr double kLeast = 1e-6;
@@ -350,15 +362,17 @@ double ReplicaLookout::searched_further(const Candidate& completed, const Cut& c
   double further = completed.further;
   for (const Order& order : cut.orders) {
     const std::vector<StepBound> bounds = bounds_of(completed.layout, order);
-    const auto numbers = [&] {
+    const auto numbers_by = [&](double end) {
       int64_t sum = 0;
-      const double end = completed.seconds * (1 + further);
       for (const auto& [fewest, last] : numbers_within(completed.layout, bounds, most, end)) {
         sum += last - fewest + 1;
       }
       return sum;
     };
-    while (further > kLeast && numbers() > kMostNumbers) further /= 2;
+    const int64_t most_numbers = numbers_by(completed.seconds) + kMostNumbers;
+    while (further > kLeast && numbers_by(completed.seconds * (1 + further)) > most_numbers) {
+      further /= 2;
+    }
   }
   return further;
 }
@@ -399,10 +413,9 @@ std::vector<Shares::Set> ReplicaLookout::sets_within(const PlacedLayout& layout,
     set.fewest = fewest;
     for (int64_t number = fewest; number <= last; ++number) {
       tried.micro_batches = static_cast<int>(number);
-      const bool may_be =
-          !why_not_searched(tried.schedule, tried.pipeline, tried.micro_batches, tried.chunks) &&
-          (options_.any_memory || model_.lacks_at_least(tried, cut.memory[at]) <= 0);
-      set.seconds.push_back(may_be ? bounds[at].seconds(static_cast<double>(number)) : kNever);
+      const bool may_fit = may_be(tried) && (options_.any_memory ||
+                                             model_.lacks_at_least(tried, cut.memory[at]) <= 0);
+      set.seconds.push_back(may_fit ? bounds[at].seconds(static_cast<double>(number)) : kNever);
     }
   }
   return sets;
@@ -435,14 +448,19 @@ bool ReplicaLookout::find_best(const PlacedLayout& layout, const std::vector<Sta
   return false;
 }
 
+// With the schedule of its name that holds least.
+bool ReplicaLookout::fits(const PlacedLayout& part, const std::vector<Stage>& stages) {
+  if (options_.any_memory) return true;
+  const auto least = trials_.built(part, trials_.groups_of(part).front());
+  return trials_.worst_miss(part, model_.memory(part, stages, *least)).second <= 0;
+}
+
 // Never: it surely takes longer than `most`, or has no memory for what the shortest groups hold.
 // Nor do replicas share out a step in common whose weights are never the same between steps.
 ReplicaLookout::Timed ReplicaLookout::timed_step(const PlacedLayout& part,
                                                  const std::vector<Stage>& stages, double most) {
-  const auto least = trials_.built(part, trials_.groups_of(part).front());
-  if (least->asynchronous) return {};
-  const std::vector<MemoryParts> memory = model_.memory(part, stages, *least);
-  if (!options_.any_memory && trials_.worst_miss(part, memory).second > 0) return {};
+  if (trials_.built(part, trials_.groups_of(part).front())->asynchronous) return {};
+  if (!fits(part, stages)) return {};
   const auto choice = trials_.fastest(part, stages, most);
   return choice ? Timed{choice->seconds, choice->group} : Timed{};
 }

@@ -66,7 +66,7 @@ class ReplicaLookout {
   Look predict(const Candidate& exact);
   Cut cut_of(const PlacedLayout& layout);
   std::vector<StepBound> bounds_of(const PlacedLayout& layout, const Order& order) const;
-  Way most_that_may_fit(const PlacedLayout& layout, const Cut& cut) const;
+  Way most_that_may_fit(const PlacedLayout& layout, const Cut& cut);
   double searched_further(const Candidate& completed, const Cut& cut, const Way& most) const;
   std::vector<std::pair<int64_t, int64_t>> numbers_within(const PlacedLayout& layout,
                                                           const std::vector<StepBound>& bounds,
@@ -76,6 +76,7 @@ class ReplicaLookout {
                                        double end) const;
   bool find_best(const PlacedLayout& layout, const std::vector<Stage>& stages, Shares& shares,
                  double most, Candidate& found);
+  bool fits(const PlacedLayout& part, const std::vector<Stage>& stages);
   Timed timed_step(const PlacedLayout& part, const std::vector<Stage>& stages, double most);
   static void take(const PlacedLayout& layout, const std::vector<Timed>& timed,
                    Candidate& candidate);
