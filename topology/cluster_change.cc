@@ -102,6 +102,15 @@ void set_in_table(TomlFile& file, TomlTable& nodes, const std::string& path, con
   if (!word.empty()) file.set(path + "." + table, word_key, toml_string(word));
 }
 
+// A flat fabric has nothing of what a tree has.
+void set_in_fabric(TomlFile& file, std::string_view key, std::string_view value) {
+  file.set("fabric", key, value);
+  if (key != "kind" || value != "flat") return;
+  for (const char* of_tree : {"leaf_nodes", "oversubscription", "spine_latency_us"}) {
+    file.remove("fabric", of_tree);
+  }
+}
+
 }  // namespace
 
 void apply_cluster_change(TomlFile& file, const std::string& change) {
@@ -113,7 +122,7 @@ void apply_cluster_change(TomlFile& file, const std::string& change) {
   }
   const auto& [name, place, key] = key_named(std::string_view(change).substr(0, equals));
   const auto value = std::string_view(change).substr(equals + 1);
-  if (place == Place::fabric) return file.set("fabric", key, value);
+  if (place == Place::fabric) return set_in_fabric(file, key, value);
   auto tables = file.root().tables("nodes");
   if (tables.size() > 1 && (place == Place::node_count || std::string_view(key) == "hosts")) {
     throw Error(ErrorKind::bad_input,

@@ -62,7 +62,7 @@ void read_figure(TomlTable& table, const char* key, double unit, double low, dou
 Device read_device_table(TomlTable table) {
   constexpr double kLeast = 1e-6;
   Device device;
-  const auto name = table.string("name");
+  const auto name = table.printable("name", table.string("name"));
   if (const auto* known = find_device(name)) device = *known;
   device.name = name;
   read_figure(table, "memory_gb", kGiga, kLeast, device.memory_bytes, true);
@@ -261,7 +261,7 @@ Cluster parse_cluster(std::string_view text, const std::string& name,
   for (const auto& change : changes) apply_cluster_change(file, change);
   auto root = file.root();
   Cluster cluster;
-  cluster.name = root.string_or("name", "cluster");
+  cluster.name = root.printable("name", root.string_or("name", "cluster"));
   auto nodes = root.tables("nodes");
   if (nodes.empty())
     throw root.error("nodes", "missing, expected a table [[nodes]] for each kind of node");

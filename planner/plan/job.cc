@@ -237,7 +237,7 @@ Checkpoint read_checkpoint(TomlTable table) {
 
 Job parse_job(TomlTable& root, const std::string& directory) {
   Job job;
-  job.name = root.string_or("name", "job");
+  job.name = root.printable("name", root.string_or("name", "job"));
   job.data = read_data(root, directory);
   auto model = root.table("model");
   if (const auto weights = model.optional_string("weights"))

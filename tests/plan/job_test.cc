@@ -137,7 +137,8 @@ TEST(Job, PathsStartFromTheFilesDirectory) {
 
 TEST(Job, WhatIsWrittenReadsBackEqual) {
   auto job = parse(kSmall);
-  job.name = "quote \" backslash \\ tab \t newline \n bell \x07 ü";
+  job.name = "quote \" backslash \\ ü";
+  job.data.path = "/tab \t newline \n bell \x07";
   job.training.learning_rate = 0.1 + 0.2;
   job.pins.schedule = "1f1b";
   job.pins.sequence_parallel = false;

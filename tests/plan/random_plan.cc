@@ -38,6 +38,12 @@ std::string any_text(std::mt19937_64& random) {
   return text;
 }
 
+std::string any_name(std::mt19937_64& random) {
+  std::string name = any_text(random);
+  std::erase_if(name, [](unsigned char c) { return c < ' ' || c == 0x7f; });
+  return name;
+}
+
 Model random_model(std::mt19937_64& random) {
   Model model;
   model.family = coin(random) ? Family::gpt2 : Family::llama;
@@ -238,7 +244,7 @@ Plan random_plan(std::mt19937_64& random) {
   plan.cluster = any_text(random);
   plan.device = any_text(random);
   plan.layout = random_layout(random);
-  plan.job.name = any_text(random);
+  plan.job.name = any_name(random);
   plan.job.model = random_model(random);
   plan.job.weights = coin(random) ? "" : "/w/" + any_text(random) + "x";
   const std::vector<Share>& shares = plan.layout.shares;

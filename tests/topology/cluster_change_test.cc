@@ -84,6 +84,12 @@ TEST(ClusterChange, OneMachineBecomesSeveralWithANetwork) {
   EXPECT_EQ(cluster.fabric.kind, FabricKind::flat);
 }
 
+TEST(ClusterChange, AFlatFabricHasNothingOfTheTreeThatItWas) {
+  const std::string flat = "kind = \"flat\"\n";
+  EXPECT_EQ(with({"fabric=flat"}),
+            with({}, written("kind = \"tree\"\nleaf_nodes = 2\noversubscription = 2\n", flat)));
+}
+
 TEST(ClusterChange, EveryKindOfNodeIsChanged) {
   const std::string two = std::string(kTree) +
                           "[[nodes]]\nhosts = \"old\"\ndevice = \"A100-SXM4-80GB\"\nnics = 1\n"
@@ -106,7 +112,7 @@ TEST(ClusterChange, IsReadAsStrictlyAsAFile) {
   EXPECT_EQ(complaint({"nodes=0"}), "nodes: found \"0\", expected an integer from 1 to 1000000");
   EXPECT_THAT(complaint({"device=H100"}), HasSubstr("found \"H100\", expected a catalogue name"));
   EXPECT_THAT(complaint({"device=L40S"}), HasSubstr("L40S has no rate for NVLink"));
-  EXPECT_THAT(complaint({"fabric=flat"}), HasSubstr("found in a flat fabric"));
+  EXPECT_THAT(complaint({"fabric=flat", "leaf_nodes=4"}), HasSubstr("found in a flat fabric"));
 }
 
 }  // namespace

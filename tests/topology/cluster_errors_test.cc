@@ -46,6 +46,12 @@ TEST(ClusterErrors, FileLevel) {
   EXPECT_EQ(complaint("[[nodes]\n").substr(0, 28), "c.toml:1:9: not valid TOML: ");
 }
 
+// A terminal would take what follows an escape for a command.
+TEST(ClusterErrors, ControlCharacters) {
+  EXPECT_EQ(complaint("name = \"a\\u001b[31m\"\n"),
+            "c.toml:1:8: name: found a control character, expected printable ones");
+}
+
 TEST(ClusterErrors, Hosts) {
   EXPECT_EQ(complaint(one_node_with("hosts", "")),
             "c.toml:1:1: nodes[0].hosts: missing, expected a string");

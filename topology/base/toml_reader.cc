@@ -175,6 +175,14 @@ std::optional<std::string> TomlTable::optional_string(std::string_view key) {
   throw mismatch(key, *node, "a string");
 }
 
+std::string TomlTable::printable(std::string_view key, std::string text) const {
+  const auto is_control = [](unsigned char c) { return c < ' ' || c == 0x7f; };
+  if (std::any_of(text.begin(), text.end(), is_control)) {
+    throw error(key, "found a control character, expected printable ones");
+  }
+  return text;
+}
+
 std::string TomlTable::string(std::string_view key) {
   if (auto value = optional_string(key)) return *value;
   throw unexpected(key, "a string");
@@ -371,6 +379,10 @@ void TomlFile::set(const std::string& table, std::string_view key, std::string_v
     // Not a value: a word.
   }
   target.insert_or_assign(key, std::string(text));
+}
+
+void TomlFile::remove(const std::string& table, std::string_view key) {
+  table_at(*table_, table).erase(key);
 }
 
 std::optional<std::string> nearest_name(std::string_view word,

@@ -32,6 +32,9 @@ class TomlTable {
   std::string string(std::string_view key);
   std::optional<std::string> optional_string(std::string_view key);
   std::string string_or(std::string_view key, std::string fallback);
+  // The text, which is that of the key: it will be shown on a terminal, which would do what a
+  // control character says, so these are refused.
+  std::string printable(std::string_view key, std::string text) const;
   // One of `allowed`; the complaint lists them.
   std::string choice(std::string_view key, const std::vector<std::string>& allowed);
   std::optional<std::string> optional_choice(std::string_view key,
@@ -101,6 +104,8 @@ class TomlFile {
   // something else (a TomlTable of what it was is no longer valid); "" is the root. `text` is a
   // TOML value, or a string that lacks its quotes.
   void set(const std::string& table, std::string_view key, std::string_view text);
+  // As if the file did not have the key, which it may not have.
+  void remove(const std::string& table, std::string_view key);
 
  private:
   TomlFile(std::unique_ptr<toml::table> table, std::string name);
