@@ -191,7 +191,9 @@ void add_plan_command(CLI::App& app, int& exit_status) {
   sub->add_option("-o,--output", command->output, "write the plan file here")
       ->excludes("--sweep")
       ->excludes("--what-if");
-  sub->add_option("--top", command->top, "how many layouts to report")->check(CLI::Range(1, 1000));
+  sub->add_option("--top", command->top, "how many layouts to report")
+      ->check(CLI::Range(1, 1000))
+      ->capture_default_str();
   sub->add_flag("--rejected", command->rejected, "list the layouts that were turned down, and why");
   sub->add_flag("--improve-schedule", command->improve,
                 "then search on for an order of its ops that is faster than any built schedule")
