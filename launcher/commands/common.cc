@@ -19,6 +19,12 @@ namespace trireme {
 void add_planning_options(CLI::App& command, PlanningInput& input) {
   command.add_option("JOB", input.job, "job file (TOML)")->required();
   command.add_option("--cluster", input.cluster, "cluster file (TOML)")->required();
+  add_pin_option(command, input);
+  add_schedule_option(command, input);
+  add_profile_option(command, input);
+}
+
+void add_pin_option(CLI::App& command, PlanningInput& input) {
   command
       .add_option(
           "--pin", input.pins,
@@ -26,8 +32,6 @@ void add_planning_options(CLI::App& command, PlanningInput& input) {
           "sequence_parallel, recompute (none, selective, full), recompute_ranks,\n"
           "optimizer_sharding (0, 1), even_cut")
       ->allow_extra_args(false);
-  add_schedule_option(command, input);
-  add_profile_option(command, input);
 }
 
 void add_schedule_option(CLI::App& command, PlanningInput& input) {

@@ -29,6 +29,7 @@ Job load_job(const std::string& path, const std::vector<std::string>& pins);
 // here. `changes` as in topology/cluster.h.
 Cluster load_cluster(const std::string& path, const std::vector<std::string>& changes = {});
 
+void add_pin_option(CLI::App& command, PlanningInput& input);
 void add_schedule_option(CLI::App& command, PlanningInput& input);
 void add_profile_option(CLI::App& command, PlanningInput& input);
 

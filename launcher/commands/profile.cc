@@ -32,6 +32,7 @@ namespace fs = std::filesystem;
 struct ProfileCommand {
   PlanningInput input;
   std::string output;
+  bool only_pinned = false;
   bool json = false;
 };
 
@@ -127,9 +128,9 @@ class Profiler {
     cluster_.groups.resize(1);
   }
 
-  Profile make() {
+  Profile make(ProfileExtent extent) {
     const NodeGroup& nodes = cluster_.groups.front();
-    const ProfileSeries series = profile_series(job_, nodes);
+    const ProfileSeries series = profile_series(job_, nodes, extent);
     Profile profile;
     profile.model = job_.model;
     profile.dtype = job_.training.dtype;
@@ -138,7 +139,7 @@ class Profiler {
     std::vector<Repeated<RunSample>> ops(series.ops.size());
     std::vector<Repeated<MessageSample>> messages(series.messages.size());
     // Rounds through all of them: what disturbs one run may be over when its turn comes again.
-    for (int round = 1; round <= kMostRounds; ++round) {
+    for (int round = 1;; ++round) {
       number_ = 0;
       total_ = unsettled(ops) + unsettled(messages);
       if (total_ == 0) break;
@@ -159,8 +160,6 @@ class Profiler {
   }
 
  private:
-  static constexpr int kMostRounds = 4;
-
   void measure_ops(const ProfileRun& run, int cores, Repeated<RunSample>& result) {
     const MeasuredRun done = measure(run);
     RunSample sample = run_sample(done.directory, done.plan, run.threads);
@@ -277,8 +276,9 @@ int run(const ProfileCommand& command) {
   check_writable(command.output);
   std::signal(SIGPIPE, SIG_IGN);
   const double begin = monotonic_seconds();
+  const ProfileExtent extent = command.only_pinned ? ProfileExtent::pinned : ProfileExtent::whole;
   try {
-    const Profile profile = Profiler(job, cluster).make();
+    const Profile profile = Profiler(job, cluster).make(extent);
     write_text_file(command.output, to_toml(profile));
     const double seconds = monotonic_seconds() - begin;
     fmt::print("{}", command.json ? to_json(profile, command.output, seconds).dump(2) + "\n"
@@ -299,6 +299,10 @@ void add_profile_command(CLI::App& app, int& exit_status) {
   sub->add_option("JOB", command->input.job, "job file (TOML)")->required();
   sub->add_option("--cluster", command->input.cluster, "cluster file (TOML)")->required();
   sub->add_option("-o,--output", command->output, "write the profile here")->required();
+  add_pin_option(*sub, command->input);
+  sub->add_flag("--only-pinned", command->only_pinned,
+                "measure only what the pinned layout needs: for a job that runs as it is, not for\n"
+                "a search");
   sub->add_flag("--json", command->json, "print JSON");
   sub->footer(
       "Example:\n"

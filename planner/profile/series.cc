@@ -1,6 +1,7 @@
 #include "planner/profile/series.h"
 
 #include <algorithm>
+#include <optional>
 #include <set>
 
 #include "planner/cost/kernels.h"
@@ -17,8 +18,11 @@ int micro_batches_for(int samples) {
 
 // Deeper models are measured at this depth: more layers tell no more about one.
 constexpr int kDeepest = 8;
-// From here on a step is so long that fewer are enough.
-constexpr int kLargeMicroBatch = 16;
+// Steps that count: samples enough to see what delays some ops and not others.
+int steps_for(int samples_of_a_step) {
+  constexpr int kSamples = 96;
+  return std::max(3, kSamples / samples_of_a_step);
+}
 
 struct Shape {
   int tensor = 1, pipeline = 1, data = 1, micro_batch = 1, layers = 1;
@@ -29,8 +33,9 @@ Job pinned_job(const Job& job, const Shape& shape) {
   run.name = job.name + "-profile";
   run.weights = "";  // of another depth
   run.model.layers = shape.layers;
-  run.training.global_batch = shape.data * shape.micro_batch * micro_batches_for(shape.micro_batch);
-  run.training.steps = kWarmUpSteps + (shape.micro_batch < kLargeMicroBatch ? 4 : 3);
+  const int samples = shape.micro_batch * micro_batches_for(shape.micro_batch);
+  run.training.global_batch = shape.data * samples;
+  run.training.steps = kWarmUpSteps + steps_for(samples);
   run.training.warmup_steps = 0;
   run.checkpoint = {};
   run.pins = {};
@@ -43,18 +48,37 @@ Job pinned_job(const Job& job, const Shape& shape) {
   return run;
 }
 
-std::set<int> micro_batches(const Job& job) {
+std::set<int> micro_batches(const Job& job, ProfileExtent extent) {
+  const std::optional<int>& pinned = job.pins.micro_batch;
+  if (pinned && extent == ProfileExtent::pinned) return {*pinned};
   std::set<int> sizes;
-  for (const int size : {1, 4, kLargeMicroBatch}) {
+  for (const int size : {1, 4, 16}) {
     if (size <= job.training.global_batch) sizes.insert(size);
   }
-  if (job.pins.micro_batch) sizes.insert(*job.pins.micro_batch);
+  if (pinned) sizes.insert(*pinned);
   return sizes;
+}
+
+std::set<int> tensor_degrees(const Job& job, const NodeGroup& nodes, ProfileExtent extent) {
+  const std::optional<int>& pinned = job.pins.tensor;
+  if (pinned && extent == ProfileExtent::pinned) return {1, *pinned};
+  std::set<int> degrees;
+  for (int tensor = 1; tensor <= std::min(nodes.devices, job.model.kv_heads); tensor *= 2) {
+    degrees.insert(tensor);
+  }
+  return degrees;
+}
+
+// Of a rank, as the extent asks for.
+bool measured_with(int threads, const Job& job, const Profile& machine, ProfileExtent extent) {
+  const Pins& pins = job.pins;
+  if (extent == ProfileExtent::whole || !pins.tensor || !pins.pipeline || !pins.data) return true;
+  return threads == machine.threads(*pins.tensor * *pins.pipeline * *pins.data);
 }
 
 }  // namespace
 
-ProfileSeries profile_series(const Job& job, const NodeGroup& nodes) {
+ProfileSeries profile_series(const Job& job, const NodeGroup& nodes, ProfileExtent extent) {
   ProfileSeries series;
   Profile machine;
   machine.cores = nodes.cores > 0 ? nodes.cores : nodes.devices;
@@ -63,11 +87,13 @@ ProfileSeries profile_series(const Job& job, const NodeGroup& nodes) {
     const int ranks = shape.tensor * shape.pipeline * shape.data;
     runs.push_back({pinned_job(job, shape), machine.threads(ranks)});
   };
-  for (int tensor = 1; tensor <= std::min(nodes.devices, job.model.kv_heads); tensor *= 2) {
-    std::set<int> threads;
+  const std::set<int> sizes = micro_batches(job, extent);
+  for (const int tensor : tensor_degrees(job, nodes, extent)) {
+    std::set<int> known;
     for (int data = 1; tensor * data <= nodes.devices; data *= 2) {
-      if (!threads.insert(machine.threads(tensor * data)).second) continue;
-      for (const int micro_batch : micro_batches(job)) {
+      const int threads = machine.threads(tensor * data);
+      if (!measured_with(threads, job, machine, extent) || !known.insert(threads).second) continue;
+      for (const int micro_batch : sizes) {
         for (const int layers : {shallow, deep}) {
           add(series.ops, {tensor, 1, data, micro_batch, layers});
         }
@@ -75,7 +101,6 @@ ProfileSeries profile_series(const Job& job, const NodeGroup& nodes) {
     }
   }
   if (nodes.devices < 2) return series;
-  const std::set<int> sizes = micro_batches(job);
   for (const int micro_batch : std::set<int>{*sizes.begin(), *sizes.rbegin()}) {
     add(series.messages, {1, 2, 1, micro_batch, deep});
   }

@@ -106,12 +106,16 @@ double total(const StageCost& cost) {
   return cost.forward + cost.backward();
 }
 
-// Processor time of a rank in a step beyond its ops, of which those of the first micro-batches are
-// taken to be like the others.
+// Processor time of a rank in a step.
+double mean_cpu(const std::vector<const TracedStep*>& ranks) {
+  double sum = 0;
+  for (const TracedStep* step : ranks) sum += step->cpu;
+  return sum / static_cast<double>(ranks.size());
+}
+
+// That beyond its ops, of which those of the first micro-batches are taken to be like the others.
 double other_cpu(const std::vector<const TracedStep*>& ranks, int micro_batches) {
-  double whole = 0;
-  for (const TracedStep* step : ranks) whole += step->cpu / static_cast<double>(ranks.size());
-  return whole - micro_batches * total(mean_op(ranks, micro_batches, cpu_of));
+  return mean_cpu(ranks) - micro_batches * total(mean_op(ranks, micro_batches, cpu_of));
 }
 
 double parameters_of_a_rank(const Plan& plan) {
@@ -170,7 +174,7 @@ RunSample run_sample(const RunDirectory& directory, const Plan& plan, int thread
   const auto ranks = read_ranks(directory, plan);
   const Layout& layout = plan.layout;
   const bool alone = threads == 1 && layout.tensor == 1;
-  std::vector<double> forward, input, weight, cores, whole, other;
+  std::vector<double> forward, input, weight, cores, whole, other, late;
   for (const auto& [number, unused] : ranks.front()) {
     const std::vector<const TracedStep*> step = step_of(ranks, number);
     if (step.empty()) continue;
@@ -182,6 +186,7 @@ RunSample run_sample(const RunDirectory& directory, const Plan& plan, int thread
     weight.push_back(op.weight);
     cores.push_back(layout.tensor * total(cpu) / total(clock));
     whole.push_back(step.front()->seconds);
+    late.push_back(step.front()->seconds / mean_cpu(step));
     other.push_back(other_cpu(step, layout.micro_batches) / threads);
   }
   RunSample sample;
@@ -190,7 +195,9 @@ RunSample run_sample(const RunDirectory& directory, const Plan& plan, int thread
   sample.micro_batch = layout.micro_batch;
   sample.threads = threads;
   sample.layers = plan.job.model.layers;
-  sample.op = {median(forward), median(input), median(weight)};
+  // Ranks wait for the slowest of them, if only for the sums at the end of the step.
+  const double waits = alone ? std::max(1.0, median(late)) : 1;
+  sample.op = {waits * median(forward), waits * median(input), waits * median(weight)};
   sample.cores = median(cores);
   sample.step_seconds = median(whole);
   sample.other_seconds = std::max(0.0, median(other));

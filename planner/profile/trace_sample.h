@@ -17,8 +17,10 @@ inline constexpr int kWarmUpSteps = 2;
 // that takes more is part of other_seconds.
 //
 // Where a rank waits for nothing, its seconds are processor time, which hardly depends on what else
-// the machine does: in the ops of a single thread without tensor peers, and beside all ops. Other
-// ops are timed by the clock. Throws Error(bad_input) for traces that cannot be read or lack steps.
+// the machine does: in the ops of a single thread without tensor peers, and beside all ops. Such
+// ops count by as much longer as the step was than its ranks' processor time: ranks that no op
+// makes wait for each other wait for the slowest of them at the end. Other ops are timed by the
+// clock. Throws Error(bad_input) for traces that cannot be read or lack steps.
 //
 // Of one pipeline rank and a schedule that splits the backward (F, I and W ops).
 RunSample run_sample(const RunDirectory& directory, const Plan& plan, int threads);
