@@ -4,9 +4,17 @@
 #include <cmath>
 #include <limits>
 
+#include "topology/base/check.h"
+
 namespace trireme {
 
 void StepBound::add(double fixed, double each) {
+  if (only_at_) {
+    const auto there = [&](const Line& line) { return line.fixed + line.each * *only_at_; };
+    if (lines_.empty()) lines_.push_back({fixed, each});
+    if (there({fixed, each}) > there(lines_.front())) lines_.front() = {fixed, each};
+    return;
+  }
   for (const Line& line : lines_) {
     if (line.fixed >= fixed && line.each >= each) return;
   }
@@ -25,6 +33,7 @@ void StepBound::then(double seconds) {
 }
 
 double StepBound::seconds(double micro_batches) const {
+  TRIREME_CHECK(!only_at_ || *only_at_ == micro_batches);
   double most = 0;
   for (const Line& line : lines_) most = std::max(most, line.fixed + line.each * micro_batches);
   if (in_flight_ == 0) return most;
@@ -32,6 +41,7 @@ double StepBound::seconds(double micro_batches) const {
 }
 
 double StepBound::micro_batches(double seconds) const {
+  TRIREME_CHECK(!only_at_);
   constexpr double kRounding = 1 + 1e-9;
   double most = std::numeric_limits<double>::infinity();
   for (const Line& line : lines_) {

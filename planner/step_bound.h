@@ -1,5 +1,6 @@
 #pragma once
 
+#include <optional>
 #include <vector>
 
 namespace trireme {
@@ -8,6 +9,10 @@ namespace trireme {
 // in that number, or a round trip for every so many of them. In any unit of time.
 class StepBound {
  public:
+  StepBound() = default;
+  // Of use for this number only: it keeps less, and is faster to make.
+  explicit StepBound(double only_at) : only_at_(only_at) {}
+
   // No step is shorter than `fixed` and `each` for every micro-batch.
   void add(double fixed, double each);
   // Nor than a trip for every `in_flight` micro-batches, the last of which may be fewer.
@@ -25,7 +30,8 @@ class StepBound {
     double fixed = 0, each = 0;
   };
 
-  std::vector<Line> lines_;  // none above another everywhere
+  std::vector<Line> lines_;  // none above another everywhere, or at the only number
+  std::optional<double> only_at_;
   double trip_ = 0, after_trips_ = 0;
   int in_flight_ = 0;  // 0: there are no trips
 };

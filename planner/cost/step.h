@@ -83,7 +83,8 @@ class StepModel {
   void move(const PlacedLayout& layout, const std::vector<Stage>& stages, CutTimes& times);
   double cut_bound(const PlacedLayout& layout, const CutTimes& times) const;
   // The same for any number of micro-batches, but for what measured figures say of them.
-  StepBound bound_on_cut(const PlacedLayout& layout, const CutTimes& times) const;
+  StepBound bound_on_cut(const PlacedLayout& layout, const CutTimes& times,
+                         std::optional<int> at = std::nullopt) const;
   // How long the busiest of NICs and uplinks is busy, at most, and exactly. No step on this cut is
   // shorter. The latter is of interest where it is more than `step`, and 0 where it surely is not,
   // or where measured figures have it.

@@ -119,12 +119,13 @@ void StepModel::add_reductions(const PlacedLayout& layout, const std::vector<Sta
   }
 }
 
-StepBound StepModel::bound_on_cut(const PlacedLayout& layout, const CutTimes& times) const {
-  StepBound bound;
+StepBound StepModel::bound_on_cut(const PlacedLayout& layout, const CutTimes& times,
+                                  std::optional<int> at) const {
+  StepBound bound = at ? StepBound(*at) : StepBound();
   if (follows_own(layout)) {
     bound.add(makespan_of(*own_, times.costs), 0);
   } else {
-    bound = schedule_bound(layout.schedule, layout.pipeline, layout.chunks, times.costs);
+    bound = schedule_bound(layout.schedule, layout.pipeline, layout.chunks, times.costs, at);
   }
   // A message for every chunk and micro-batch goes from each rank to the next, and back.
   if (layout.pipeline > 1) bound.add(times.costs.hop, times.costs.transfer * layout.chunks);
@@ -137,7 +138,8 @@ StepBound StepModel::bound_on_cut(const PlacedLayout& layout, const CutTimes& ti
 }
 
 double StepModel::cut_bound(const PlacedLayout& layout, const CutTimes& times) const {
-  const double seconds = bound_on_cut(layout, times).seconds(layout.micro_batches);
+  const double seconds =
+      bound_on_cut(layout, times, layout.micro_batches).seconds(layout.micro_batches);
   const MeasuredStep* profile = measured(layout);
   if (profile == nullptr) return seconds;
   std::vector<double> work = times.work;

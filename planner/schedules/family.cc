@@ -12,80 +12,85 @@ double message(const std::vector<StagePlace>& places, size_t from, size_t to, co
 }
 
 // With full backwards some rank needs the fill before its first op (the forwards of the stages
-// before its first), all its own work, and the drain after its last backward. Where pairs overlap,
-// an op may be hidden for half of `overlap` of its time.
-StepBound loop_bound(int pipeline, int chunks, const Costs& costs) {
-  struct Rank {
-    double fill_and_drain = -1, work = 0;
-  };
-  std::vector<Rank> ranks(static_cast<size_t>(pipeline));
+// before its first), all its own work, and the drain after its last backward (the stages before do
+// theirs). Of each of its chunks and those after it, the same holds from the stage of that chunk
+// on, which is more where there are fewer micro-batches than ranks. Where pairs overlap, an op may
+// be hidden for half of `overlap` of its time.
+void loop_bound(int pipeline, int chunks, const Costs& costs, StepBound& bound) {
   const std::vector<StagePlace> places = loop_placement(pipeline, chunks);
   const double shown = 1 - costs.overlap / 2;
+  std::vector<double> fill_and_drain;
   double upstream = 0;
   for (size_t stage = 0; stage < places.size(); ++stage) {
-    Rank& rank = ranks[static_cast<size_t>(places[stage].rank)];
     if (stage > 0) {
       upstream += message(places, stage - 1, stage, costs);
       upstream += message(places, stage, stage - 1, costs);
     }
-    if (rank.fill_and_drain < 0) rank.fill_and_drain = upstream;
+    fill_and_drain.push_back(upstream);
     const StageCost& cost = costs.of_stage(static_cast<int>(stage));
     upstream += cost.forward + cost.backward();
-    rank.work += (cost.forward + cost.backward()) * shown;
   }
-  StepBound bound;
-  for (const Rank& rank : ranks) bound.add(rank.fill_and_drain, rank.work);
-  return bound;
+  std::vector<double> work(static_cast<size_t>(pipeline), 0);
+  for (size_t stage = places.size(); stage-- > 0;) {
+    const StageCost& cost = costs.of_stage(static_cast<int>(stage));
+    double& of_rank = work[static_cast<size_t>(places[stage].rank)];
+    of_rank += (cost.forward + cost.backward()) * shown;
+    bound.add(fill_and_drain[stage], of_rank);
+  }
 }
 
 // With split backwards only input gradients are waited for. A rank first waits for the forwards of
 // the stages before its first; then it either works to the end, or after its forwards and input
-// gradients the stages before still have theirs to do, and the first stage a weight gradient.
-StepBound split_bound(const std::vector<StagePlace>& places, int pipeline, const Costs& costs) {
+// gradients the stages before still have theirs to do, and the first stage a weight gradient. The
+// latter also holds of a rank's later chunks alone.
+void split_bound(const std::vector<StagePlace>& places, int pipeline, const Costs& costs,
+                 StepBound& bound) {
   struct Rank {
-    double forwards_before = -1, inputs_before = 0;
+    double first_forward = 0;
     double passes = 0, weights = 0;  // of a micro-batch, both passes together
   };
-  std::vector<Rank> ranks(static_cast<size_t>(pipeline));
-  double forwards = 0, inputs = 0;
+  struct Before {
+    double forwards = 0, inputs = 0;
+  };
+  std::vector<Before> before;
+  Before sum;
   for (size_t stage = 0; stage < places.size(); ++stage) {
-    Rank& rank = ranks[static_cast<size_t>(places[stage].rank)];
     if (stage > 0) {
-      forwards += message(places, stage - 1, stage, costs);
-      inputs += message(places, stage, stage - 1, costs);
+      sum.forwards += message(places, stage - 1, stage, costs);
+      sum.inputs += message(places, stage, stage - 1, costs);
     }
-    if (rank.forwards_before < 0) {
-      rank.forwards_before = forwards;
-      rank.inputs_before = inputs;
-    }
+    before.push_back(sum);
     const StageCost& cost = costs.of_stage(static_cast<int>(stage));
-    forwards += cost.forward;
-    inputs += cost.input;
+    sum.forwards += cost.forward;
+    sum.inputs += cost.input;
+  }
+  const double last_weight = costs.of_stage(0).weight;
+  std::vector<Rank> ranks(static_cast<size_t>(pipeline));
+  for (size_t stage = places.size(); stage-- > 0;) {
+    const StageCost& cost = costs.of_stage(static_cast<int>(stage));
+    Rank& rank = ranks[static_cast<size_t>(places[stage].rank)];
+    rank.first_forward = before[stage].forwards;
     rank.passes += cost.forward + cost.input;
     rank.weights += cost.weight;
+    bound.add(before[stage].forwards + before[stage].inputs + last_weight, rank.passes);
   }
-  StepBound bound;
-  for (const Rank& rank : ranks) {
-    bound.add(rank.forwards_before, rank.passes + rank.weights);
-    bound.add(rank.forwards_before + rank.inputs_before + costs.of_stage(0).weight, rank.passes);
-  }
-  return bound;
+  for (const Rank& rank : ranks) bound.add(rank.first_forward, rank.passes + rank.weights);
 }
 
-StepBound split_loop_bound(int pipeline, int chunks, const Costs& costs) {
-  return split_bound(loop_placement(pipeline, chunks), pipeline, costs);
+void split_loop_bound(int pipeline, int chunks, const Costs& costs, StepBound& bound) {
+  split_bound(loop_placement(pipeline, chunks), pipeline, costs, bound);
 }
 
-StepBound split_v_bound(int pipeline, int chunks, const Costs& costs) {
-  return split_bound(v_placement(pipeline, chunks), pipeline, costs);
+void split_v_bound(int pipeline, int chunks, const Costs& costs, StepBound& bound) {
+  split_bound(v_placement(pipeline, chunks), pipeline, costs, bound);
 }
 
-StepBound pairs_v_bound(int pipeline, int chunks, const Costs& costs) {
-  return split_bound(v_placement(pipeline, chunks), pipeline, least_in_pairs(costs));
+void pairs_v_bound(int pipeline, int chunks, const Costs& costs, StepBound& bound) {
+  split_bound(v_placement(pipeline, chunks), pipeline, least_in_pairs(costs), bound);
 }
 
 // Nothing overlaps, so a step is all the work of all ranks and every hop.
-StepBound naive_time(int pipeline, int, const Costs& costs) {
+void naive_time(int pipeline, int, const Costs& costs, StepBound& bound) {
   const std::vector<StagePlace> places = loop_placement(pipeline, 1);
   double micro_batch = 0;
   for (size_t stage = 0; stage < places.size(); ++stage) {
@@ -96,13 +101,11 @@ StepBound naive_time(int pipeline, int, const Costs& costs) {
     const StageCost& cost = costs.of_stage(static_cast<int>(stage));
     micro_batch += cost.forward + cost.backward();
   }
-  StepBound bound;
   bound.add(0, micro_batch);
-  return bound;
 }
 
 // The slowest rank's forwards after those of the stages before it.
-StepBound forward_only_bound(int pipeline, int chunks, const Costs& costs) {
+void forward_only_bound(int pipeline, int chunks, const Costs& costs, StepBound& bound) {
   struct Rank {
     double before = -1, own = 0;
   };
@@ -116,9 +119,7 @@ StepBound forward_only_bound(int pipeline, int chunks, const Costs& costs) {
     upstream += costs.of_stage(static_cast<int>(stage)).forward;
     rank.own += costs.of_stage(static_cast<int>(stage)).forward;
   }
-  StepBound bound;
   for (const Rank& rank : ranks) bound.add(rank.before, rank.own);
-  return bound;
 }
 
 using Chunks = FamilyMember::Chunks;

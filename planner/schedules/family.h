@@ -25,8 +25,8 @@ struct FamilyMember {
 
   const char* name;
   Schedule (*build)(const Shape&);
-  // No schedule of so many stages ends earlier, whatever its group and warm-up.
-  StepBound (*bound)(int pipeline, int chunks, const Costs&) = nullptr;
+  // Adds when no schedule of so many stages ends earlier, whatever its group and warm-up.
+  void (*bound)(int pipeline, int chunks, const Costs&, StepBound&) = nullptr;
   // What a rank holds at its peak, at least; with groups of this shape's length or longer.
   int (*least_peak)(const Shape&, int rank) = nullptr;
   // Micro-batches that have begun on the first stage and are not back there, as it is built, at

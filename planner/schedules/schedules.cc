@@ -193,9 +193,11 @@ std::optional<std::string> why_not(const ScheduleRequest& request) {
 
 // With so many micro-batches in flight at most, the last of each so many cannot begin before the
 // last one before them is back.
-StepBound schedule_bound(const std::string& name, int pipeline, int chunks, const Costs& costs) {
+StepBound schedule_bound(const std::string& name, int pipeline, int chunks, const Costs& costs,
+                         std::optional<int> at) {
   const FamilyMember& member = built_member(name);
-  StepBound bound = member.bound(pipeline, chunks, costs);
+  StepBound bound = at ? StepBound(*at) : StepBound();
+  member.bound(pipeline, chunks, costs, bound);
   if (member.most_in_flight != nullptr) {
     bound.add_trips(round_trip(member.places(pipeline, chunks), costs),
                     member.most_in_flight(pipeline));

@@ -57,8 +57,10 @@ std::optional<std::string> why_not(const ScheduleRequest& request);
 // For searches over many layouts, without building a schedule. Names are built ones.
 //
 // No schedule of this name ends earlier, whatever its group and warm-up, unless it is placed anew
-// (ScheduleRequest::latency_aware). The costs' `op_time` is not looked at.
-StepBound schedule_bound(const std::string& name, int pipeline, int chunks, const Costs& costs);
+// (ScheduleRequest::latency_aware). The costs' `op_time` is not looked at. `at`: the only number of
+// micro-batches of interest.
+StepBound schedule_bound(const std::string& name, int pipeline, int chunks, const Costs& costs,
+                         std::optional<int> at = std::nullopt);
 // By pipeline rank: the chunk activations that it holds at its peak, at least.
 std::vector<int> least_peak_activations(const std::string& name, int pipeline, int chunks,
                                         int micro_batches);

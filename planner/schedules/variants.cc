@@ -255,12 +255,13 @@ Schedule best_variant(const FamilyMember& member, const ScheduleRequest& request
   const std::vector<Shape> shapes = shapes_of(member, request, chunks);
   const bool anew_too = request.latency_aware && member.placed_anew;
   if (shapes.size() == 1 && !request.memory_limit && !anew_too) return member.build(shapes.front());
-  const double bound =
-      member.bound(request.pipeline, chunks, request.costs).seconds(request.micro_batches);
+  StepBound bound(request.micro_batches);
+  member.bound(request.pipeline, chunks, request.costs, bound);
+  const double least = bound.seconds(request.micro_batches);
   Choice choice(request);
   for (const Shape& shape : shapes) {
     choice.consider(member.build(shape));
-    if (choice.reaches(bound)) return choice.take();
+    if (choice.reaches(least)) return choice.take();
   }
   if (anew_too) {
     for (Schedule& schedule : anew(member.build(shapes.front()), request)) {

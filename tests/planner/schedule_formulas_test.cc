@@ -340,6 +340,8 @@ TEST(ScheduleFormulas, NoScheduleBeatsItsBoundsOfTimeAndMemory) {
           EXPECT_GE(simulation.makespan * (1 + 1e-12),
                     schedule_bound(name, p, v, request.costs).seconds(m))
               << name << " p" << p << " m" << m;
+          EXPECT_EQ(schedule_bound(name, p, v, request.costs, m).seconds(m),
+                    schedule_bound(name, p, v, request.costs).seconds(m));
           for (int r = 0; r < p; ++r) {
             EXPECT_LE(least_peak_activations(name, p, v, m)[static_cast<size_t>(r)],
                       simulation.peak_activations[static_cast<size_t>(r)])
@@ -362,6 +364,23 @@ TEST(ScheduleFormulas, EvenStagesReachTheBound) {
                       {}),
           schedule_bound(name, p, v, {}).seconds(m), 1e-9)
           << name << " p" << p;
+    }
+  }
+}
+
+// Then a later chunk bounds the step: a micro-batch goes round the whole pipeline before a rank has
+// work for the next.
+TEST(ScheduleFormulas, EvenStagesReachTheBoundWithHalfAsManyMicroBatchesAsRanks) {
+  for (const char* name : {"interleaved", "breadth-first", "interleaved-zb"}) {
+    for (int p = 2; p <= 16; ++p) {
+      for (int v = 2; v <= 4; ++v) {
+        const int m = p / 2;
+        EXPECT_NEAR(
+            makespan_of(
+                make_schedule({.name = name, .pipeline = p, .micro_batches = m, .chunks = v}), {}),
+            schedule_bound(name, p, v, {}, m).seconds(m), 1e-9)
+            << name << " p" << p << " v" << v;
+      }
     }
   }
 }
