@@ -17,8 +17,6 @@ struct Lookout::Cut {
   struct OrderTimes {  // with the ranks in one order
     Near near;
     CutTimes times;
-    double links_at_most;         // seconds for which shared links are busy,
-    std::optional<double> links;  // and exactly, once that is of interest
   };
   std::vector<OrderTimes> times;  // once they are asked for
 };
@@ -50,6 +48,8 @@ Look Lookout::look(const Candidate& candidate, double closest) {
     case Known::spread:
       return complete(candidate, closest);
     case Known::cut:
+      return load_links(candidate);
+    case Known::links:
       return simulate(candidate);
     case Known::exact:
       return predict(candidate);
@@ -205,20 +205,13 @@ double Lookout::bound(PlacedLayout layout, Cut& cut) {
         layout.placement.near = near;
         model_.move(layout, cut.stages, times);
       }
-      cut.times.push_back({near, times, model_.shared_links_at_most(layout, cut.stages), {}});
+      cut.times.push_back({near, times});
     }
   }
   double least = std::numeric_limits<double>::infinity();
-  for (Cut::OrderTimes& order : cut.times) {
+  for (const Cut::OrderTimes& order : cut.times) {
     layout.placement.near = order.near;
-    double seconds = model_.cut_bound(layout, order.times);
-    if (order.links_at_most > seconds) {
-      if (!order.links) {
-        order.links = model_.shared_links_seconds(layout, cut.stages, seconds);
-      }
-      seconds = std::max(seconds, *order.links);
-    }
-    least = std::min(least, seconds);
+    least = std::min(least, model_.cut_bound(layout, order.times));
   }
   return least;
 }
@@ -272,6 +265,28 @@ std::optional<Look::Missed> Lookout::miss(const Candidate& candidate,
   return Look::Missed{candidate.seconds, 0,
                       Miss{candidate.layout.degrees(), at, memory[rank],
                            model_.device_memory(candidate.layout, at)}};
+}
+
+// What passes over shared links takes as long to find out as all that the bound was made of: it is
+// of interest once the candidate has the least. It waits for its turn again if that makes it later.
+Look Lookout::load_links(Candidate candidate) {
+  const std::vector<Stage> stages = model_.cut(candidate.layout);
+  double least = std::numeric_limits<double>::infinity();
+  PlacedLayout layout = candidate.layout;
+  for (const Near near : near_choices(layout, cluster_)) {
+    layout.placement.near = near;
+    const double seconds = candidate.seconds;
+    const bool may_matter = model_.shared_links_at_most(layout, stages) > seconds;
+    const double links = may_matter ? model_.shared_links_seconds(layout, stages, seconds) : 0;
+    least = std::min(least, std::max(seconds, links));
+    if (least == seconds) break;
+  }
+  candidate.known = Known::links;
+  if (least == candidate.seconds) return simulate(std::move(candidate));
+  candidate.seconds = least;
+  Look look;
+  look.found.push_back(std::move(candidate));
+  return look;
 }
 
 Look Lookout::simulate(Candidate candidate) {

@@ -62,6 +62,7 @@ class Lookout {
   Look open_options(const Candidate& degrees);
   Look spread(const Candidate& options);
   Look complete(Candidate candidate, double closest);
+  Look load_links(Candidate candidate);
   Look simulate(Candidate candidate);
   Look predict(const Candidate& exact);
   bool find_best(Candidate& candidate, const std::vector<Stage>& stages, double most);

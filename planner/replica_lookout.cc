@@ -149,6 +149,7 @@ Look ReplicaLookout::look(const Candidate& candidate) {
       return predict(candidate);
     case Known::options:  // replicas lie whole on one kind
     case Known::cut:      // and are simulated while they are shared out to
+    case Known::links:
       break;
   }
   return {};

@@ -217,7 +217,8 @@ class Search {
   }
 
   bool needless(const Candidate& candidate) {
-    const bool completed = candidate.known == Known::shares || candidate.known == Known::cut;
+    const bool completed = candidate.known == Known::shares || candidate.known == Known::cut ||
+                           candidate.known == Known::links;
     return completed ? is_kept(candidate) : hopeless(candidate);
   }
 
