@@ -325,18 +325,22 @@ Look ReplicaLookout::share_out(const Candidate& completed) {
   look.first_simulation = completed.further == kFirstLook;
   const Cut cut = cut_of(completed.layout);
   const Way most = most_that_may_fit(completed.layout, cut);
-  const double further = searched_further(completed, cut, most);
+  std::vector<std::vector<StepBound>> bounds_by_order;
+  for (const Order& order : cut.orders) {
+    bounds_by_order.push_back(bounds_of(completed.layout, order));
+  }
+  const double further = searched_further(completed, bounds_by_order, most);
   const double end = completed.seconds * (1 + further);
   double least = end, longest = 0;
   std::vector<double> excess(most.size(), 0);  // by set: much the same in all orders
   Candidate& candidate = look.found.emplace_back(completed);
-  for (const Order& order : cut.orders) {
-    const std::vector<StepBound> bounds = bounds_of(completed.layout, order);
+  for (size_t order = 0; order < cut.orders.size(); ++order) {
+    const std::vector<StepBound>& bounds = bounds_by_order[order];
     for (size_t set = 0; set < bounds.size(); ++set) {
       longest = std::max(longest, bounds[set].seconds(static_cast<double>(most[set])));
     }
     PlacedLayout layout = completed.layout;
-    layout.placement.near = order.near;
+    layout.placement.near = cut.orders[order].near;
     std::vector<Shares::Set> sets = sets_within(layout, cut, bounds, most, end);
     for (size_t set = 0; set < sets.size(); ++set) sets[set].excess = excess[set];
     Shares shares(total_of(job_, layout), sets, grows_from(layout));
@@ -356,13 +360,13 @@ Look ReplicaLookout::share_out(const Candidate& completed) {
 
 // As far as the candidate says, or less where that would be too many numbers of micro-batches more
 // than those that may be done within the bound.
-double ReplicaLookout::searched_further(const Candidate& completed, const Cut& cut,
+double ReplicaLookout::searched_further(const Candidate& completed,
+                                        const std::vector<std::vector<StepBound>>& bounds_by_order,
                                         const Way& most) const {
   constexpr double kLeast = 1e-6;
   constexpr int64_t kMostNumbers = 512;
   double further = completed.further;
-  for (const Order& order : cut.orders) {
-    const std::vector<StepBound> bounds = bounds_of(completed.layout, order);
+  for (const std::vector<StepBound>& bounds : bounds_by_order) {
     const auto numbers_by = [&](double end) {
       int64_t sum = 0;
       for (const auto& [fewest, last] : numbers_within(completed.layout, bounds, most, end)) {

@@ -67,7 +67,9 @@ class ReplicaLookout {
   Cut cut_of(const PlacedLayout& layout);
   std::vector<StepBound> bounds_of(const PlacedLayout& layout, const Order& order) const;
   Way most_that_may_fit(const PlacedLayout& layout, const Cut& cut);
-  double searched_further(const Candidate& completed, const Cut& cut, const Way& most) const;
+  double searched_further(const Candidate& completed,
+                          const std::vector<std::vector<StepBound>>& bounds_by_order,
+                          const Way& most) const;
   std::vector<std::pair<int64_t, int64_t>> numbers_within(const PlacedLayout& layout,
                                                           const std::vector<StepBound>& bounds,
                                                           const Way& most, double end) const;

@@ -129,11 +129,6 @@ std::optional<Way> Shares::next(double below) const {
   return open ? open : known;
 }
 
-bool Shares::is_known(size_t set, int64_t micro_batches) const {
-  const Numbers& numbers = sets_[set];
-  return numbers.of[static_cast<size_t>(micro_batches - numbers.fewest)].known;
-}
-
 void Shares::learn(size_t set, int64_t micro_batches, double seconds, double below) {
   Numbers& numbers = sets_[set];
   const auto more = static_cast<size_t>(micro_batches - numbers.fewest);

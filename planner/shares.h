@@ -29,7 +29,6 @@ class Shares {
   // these are worth knowing: it should be the fastest. Else it is.
   std::optional<Way> next(double below) const;
 
-  bool is_known(size_t set, int64_t micro_batches) const;
   // A set takes so long; infinity: `below` or longer.
   void learn(size_t set, int64_t micro_batches, double seconds, double below);
   // By how much a set exceeded its bound when that was last learnt.

@@ -9,9 +9,9 @@ namespace trireme {
 // in that number, or a round trip for every so many of them. In any unit of time.
 class StepBound {
  public:
-  StepBound() = default;
-  // Of use for this number only: it keeps less, and is faster to make.
-  explicit StepBound(double only_at) : only_at_(only_at) {}
+  // Where a number is given, the bound is of use for that only: it keeps less, and is faster to
+  // make.
+  explicit StepBound(std::optional<int> only_at = std::nullopt) : only_at_(only_at) {}
 
   // No step is shorter than `fixed` and `each` for every micro-batch.
   void add(double fixed, double each);
@@ -31,7 +31,7 @@ class StepBound {
   };
 
   std::vector<Line> lines_;  // none above another everywhere, or at the only number
-  std::optional<double> only_at_;
+  std::optional<int> only_at_;
   double trip_ = 0, after_trips_ = 0;
   int in_flight_ = 0;  // 0: there are no trips
 };

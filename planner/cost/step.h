@@ -82,7 +82,8 @@ class StepModel {
   // The same cut of the same layout with its ranks in another order.
   void move(const PlacedLayout& layout, const std::vector<Stage>& stages, CutTimes& times);
   double cut_bound(const PlacedLayout& layout, const CutTimes& times) const;
-  // The same for any number of micro-batches, but for what measured figures say of them.
+  // The same for any number of micro-batches, or the one of interest, but for what measured figures
+  // say of them.
   StepBound bound_on_cut(const PlacedLayout& layout, const CutTimes& times,
                          std::optional<int> at = std::nullopt) const;
   // How long the busiest of NICs and uplinks is busy, at most, and exactly. No step on this cut is

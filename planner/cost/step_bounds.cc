@@ -121,7 +121,7 @@ void StepModel::add_reductions(const PlacedLayout& layout, const std::vector<Sta
 
 StepBound StepModel::bound_on_cut(const PlacedLayout& layout, const CutTimes& times,
                                   std::optional<int> at) const {
-  StepBound bound = at ? StepBound(*at) : StepBound();
+  StepBound bound(at);
   if (follows_own(layout)) {
     bound.add(makespan_of(*own_, times.costs), 0);
   } else {

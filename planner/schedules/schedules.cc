@@ -196,7 +196,7 @@ std::optional<std::string> why_not(const ScheduleRequest& request) {
 StepBound schedule_bound(const std::string& name, int pipeline, int chunks, const Costs& costs,
                          std::optional<int> at) {
   const FamilyMember& member = built_member(name);
-  StepBound bound = at ? StepBound(*at) : StepBound();
+  StepBound bound(at);
   member.bound(pipeline, chunks, costs, bound);
   if (member.most_in_flight != nullptr) {
     bound.add_trips(round_trip(member.places(pipeline, chunks), costs),

@@ -7,6 +7,8 @@
 #include <functional>
 #include <limits>
 #include <random>
+#include <set>
+#include <utility>
 
 namespace trireme {
 namespace {
@@ -24,6 +26,7 @@ struct Found {
 // Answers what is asked, as a search does: no more than that a number takes `below` or longer.
 Found search(Shares shares, double below, const SecondsOf& seconds_of) {
   Found found;
+  std::set<std::pair<size_t, int64_t>> known;  // by set and micro-batches
   while (const auto way = shares.next(below)) {
     bool all_known = true;
     double longest = 0;
@@ -31,7 +34,7 @@ Found search(Shares shares, double below, const SecondsOf& seconds_of) {
       const int64_t number = (*way)[set];
       const double seconds = seconds_of(set, number);
       longest = std::max(longest, seconds);
-      if (shares.is_known(set, number)) continue;
+      if (!known.emplace(set, number).second) continue;
       all_known = false;
       ++found.asked;
       shares.learn(set, number, seconds < below ? seconds : kNever, below);
