@@ -12,10 +12,11 @@ namespace trireme {
 
 // How much is known of a candidate: more costs more to find out. `degrees` stands for all options,
 // `options` for all ways to spread the pipeline over a sequence of node groups, `spread` for all
-// schedules and chunks that complete it, `cut` for all orders of ranks, `links` for the same with
-// what passes over links that ranks share, and for unequal replicas `shares` for all orders and all
-// ways to share the micro-batches out; their seconds bound all these from below.
-enum class Known { degrees, options, spread, cut, links, shares, exact };
+// schedules and chunks that complete it, `paths` for the same with what messages and reductions
+// take, `cut` for all orders of ranks, `links` for the same with what passes over links that ranks
+// share, and for unequal replicas `shares` for all orders and all ways to share the micro-batches
+// out; their seconds bound all these from below.
+enum class Known { degrees, options, spread, paths, cut, links, shares, exact };
 
 constexpr double kFirstLook = 1.0 / 256;
 constexpr double kGrowth = 8;  // of how far a look goes, from one to the next

@@ -46,6 +46,8 @@ Look Lookout::look(const Candidate& candidate, double closest) {
     case Known::options:
       return spread(candidate);
     case Known::spread:
+      return find_paths(candidate, closest);
+    case Known::paths:
       return complete(candidate, closest);
     case Known::cut:
       return load_links(candidate);
@@ -115,6 +117,11 @@ double Lookout::bound_of_spreads(PlacedLayout layout, size_t sequence) {
   }
   QuickBound bound = model_.quick_bounds(layout);
   if (in_part || groups.size() > 2) bound.waits = 0;
+  for (Run& run : layout.placement.runs) {
+    run.pipeline_ranks = pipeline_capacity(layout, cluster_.groups[run.group]);
+  }
+  bound.trips.clear();
+  if (!in_part || !options_.profile) bound.trips = model_.trips(layout);
   return least_share * bound.seconds(layout.micro_batches);
 }
 
@@ -214,6 +221,23 @@ double Lookout::bound(PlacedLayout layout, Cut& cut) {
     least = std::min(least, model_.cut_bound(layout, order.times));
   }
   return least;
+}
+
+// It waits for its turn again if what messages and reductions take makes it later.
+Look Lookout::find_paths(Candidate candidate, double closest) {
+  candidate.known = Known::paths;
+  if (options_.keep_rejections) return complete(std::move(candidate), closest);
+  double least = std::numeric_limits<double>::infinity();
+  PlacedLayout layout = candidate.layout;
+  for (const Near near : near_choices(layout, cluster_)) {
+    layout.placement.near = near;
+    least = std::min(least, model_.network_bound(layout));
+  }
+  if (least <= candidate.seconds) return complete(std::move(candidate), closest);
+  candidate.seconds = least;
+  Look look;
+  look.found.push_back(std::move(candidate));
+  return look;
 }
 
 Look Lookout::complete(Candidate candidate, double closest) {

@@ -61,6 +61,7 @@ class Lookout {
   double bound_of_spreads(PlacedLayout layout, size_t sequence);
   Look open_options(const Candidate& degrees);
   Look spread(const Candidate& options);
+  Look find_paths(Candidate candidate, double closest);
   Look complete(Candidate candidate, double closest);
   Look load_links(Candidate candidate);
   Look simulate(Candidate candidate);

@@ -148,6 +148,7 @@ Look ReplicaLookout::look(const Candidate& candidate) {
     case Known::exact:
       return predict(candidate);
     case Known::options:  // replicas lie whole on one kind
+    case Known::paths:    // likewise
     case Known::cut:      // and are simulated while they are shared out to
     case Known::links:
       break;

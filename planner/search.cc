@@ -263,7 +263,8 @@ class Search {
   // Whether the average rank misses more bytes than the closest miss so far: then these degrees
   // neither fit nor are worth naming, and need no schedule to know it.
   bool hopeless(const Candidate& candidate) {
-    if (candidate.known != Known::spread || candidate.unequal()) return false;
+    const bool open = candidate.known == Known::spread || candidate.known == Known::paths;
+    if (!open || candidate.unequal()) return false;
     if (options_.any_memory) return false;
     if (lookout_.lacks_on_average(candidate.layout) <= closest()) return false;
     fastest_miss_ = std::min(fastest_miss_, candidate.seconds);

@@ -41,14 +41,28 @@ struct CutTimes {
   double optimizer = 0;  // what follows
 };
 
+// What comes before something that every micro-batch takes: no step is shorter, but for what ranks
+// that are faster on the way may take over, the more the longer it is.
+struct Trip {
+  double once = 0, each = 0;
+  double faster = 0;  // by that share of the step, divided by its micro-batches
+
+  double seconds(double micro_batches) const {
+    return (once + each * micro_batches) / (1 + faster / micro_batches);
+  }
+};
+
 // Lower bounds of the step time of any cut and schedule, for any number of micro-batches.
 struct QuickBound {
   double slowest = 0;  // of a micro-batch on the rank that has most to do
   double average = 0;  // of a micro-batch on the average rank,
   double waits = 0;    // and for how long such a rank waits for its first
+  std::vector<Trip> trips = {};
 
   double seconds(double micro_batches) const {
-    return std::max(slowest * micro_batches, average * micro_batches + waits);
+    double most = std::max(slowest * micro_batches, average * micro_batches + waits);
+    for (const Trip& trip : trips) most = std::max(most, trip.seconds(micro_batches));
+    return most;
   }
 };
 
@@ -72,12 +86,17 @@ class StepModel {
   // Forward and backward of one layer and micro-batch on nodes of this group.
   double layer_seconds(const Layout& layout, size_t group);
 
-  // Lower bounds of the step time of any cut and schedule of this layout, and of the schedule that
-  // this layout names on a cut. All schedules on one cut share its times.
-  QuickBound quick_bounds(const PlacedLayout& layout);
+  // Lower bounds of the step time of any cut and schedule of this layout, whatever its messages and
+  // reductions take; the same with what these take; and of the schedule that this layout names on a
+  // cut. All schedules on one cut share its times.
+  QuickBound quick_bounds(const PlacedLayout& layout) { return quick_bounds(layout, 0); }
   double quick_bound(const PlacedLayout& layout) {
     return quick_bounds(layout).seconds(layout.micro_batches);
   }
+  double network_bound(const PlacedLayout& layout);
+  // Of the quick bounds. Where runs hold more ranks than the layout has, those of all layouts that
+  // have no more on any of them.
+  std::vector<Trip> trips(const PlacedLayout& layout) { return trips(layout, 0); }
   CutTimes cut_times(const PlacedLayout& layout, const std::vector<Stage>& stages);
   // The same cut of the same layout with its ranks in another order.
   void move(const PlacedLayout& layout, const std::vector<Stage>& stages, CutTimes& times);
@@ -152,6 +171,10 @@ class StepModel {
     double all = 0, layer = 0;
   };
   const Resident& resident(const PlacedLayout& layout);
+  // Where a message takes so long from one pipeline rank to the next.
+  QuickBound quick_bounds(const PlacedLayout& layout, double message);
+  std::vector<Trip> trips(const PlacedLayout& layout, double message);
+  double reductions_bound(const PlacedLayout& layout);
   std::vector<PartTimes> part_times(const PlacedLayout& layout);
   std::vector<Stage> fastest_cut(const PlacedLayout& layout, const std::vector<StagePlace>& places);
   // Null where the figures of no profile stand behind this layout.

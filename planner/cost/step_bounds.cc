@@ -8,10 +8,14 @@
 namespace trireme {
 namespace {
 
-// Of a layer; the figures of a profile may say that it takes nothing, and it is divided by.
+constexpr double kNone = std::numeric_limits<double>::infinity();
+
+// The figures of a profile may say that a layer takes nothing, and it is divided by.
+constexpr double kLeastSeconds = 1e-12;
+
+// Of a layer.
 double seconds_of_layer(const Layout& layout, const ModelSeconds& model) {
-  constexpr double kLeast = 1e-12;
-  return std::max(work_of(layout, model.layer.total()), kLeast);
+  return std::max(work_of(layout, model.layer.total()), kLeastSeconds);
 }
 
 // Consecutive pipeline ranks that take the same, and the layers of each.
@@ -47,20 +51,21 @@ double whole_layers_seconds(std::vector<RankKind>& kinds, int layers, double per
 // However the layers are cut, a rank that has T seconds for its work holds at most (T less its
 // embedding or head) / (time of a layer in all micro-batches) of them, and all ranks together hold
 // all. Rank r does not have the time in which the first micro-batch passes the stages before its
-// own first, number r: the embedding, and a layer on each but stage 0. And no rank holds part of a
-// layer.
-QuickBound StepModel::quick_bounds(const PlacedLayout& layout) {
-  constexpr double kNone = std::numeric_limits<double>::infinity();
+// own first, number r: the embedding, and a layer on each but stage 0. No rank holds part of a
+// layer, and the head is on the last rank or, at the end of a V, the first.
+QuickBound StepModel::quick_bounds(const PlacedLayout& layout, double message) {
   double per_second = 0, embedding = kNone, head = kNone;
-  double first_forward = kNone, layer_forward = kNone;
+  double first_forward = kNone, layer_forward = kNone, first_head = 0, last_head = 0;
   std::vector<RankKind> kinds;
   kinds.reserve(2 * layout.placement.runs.size());
   for_each_kind(layout, [&](const ModelSeconds& model, int ranks) {
     const double layer = seconds_of_layer(layout, model);
+    last_head = work_of(layout, model.head.total());
+    if (kinds.empty()) first_head = last_head;
     kinds.push_back({ranks, layer});
     per_second += ranks / layer;
     embedding = std::min(embedding, work_of(layout, model.embedding.total()) / layer);
-    head = std::min(head, work_of(layout, model.head.total()) / layer);
+    head = std::min(head, last_head / layer);
     first_forward = std::min(first_forward, model.embedding.total().forward);
     layer_forward = std::min(layer_forward, model.layer.total().forward);
   });
@@ -74,17 +79,105 @@ QuickBound StepModel::quick_bounds(const PlacedLayout& layout) {
     return bound;
   }
   if (own_ != nullptr) return bound;  // its stages may lie anywhere
-  double waits = 0;                   // by rank, in layers of that rank
+  bound.slowest = std::max(bound.slowest, pace * std::min(first_head, last_head));
+  double waits = 0;  // by rank, in layers of that rank
   double first = 0;
   for (const RankKind& kind : kinds) {
     const double ranks = kind.ranks, last = first + ranks - 1;
     const double behind_0 = first == 0 ? ranks - 1 : ranks;
-    const double layers_before = (first + last) / 2 * ranks - behind_0;  // sum of r - 1 for r > 0
-    waits += (behind_0 * first_forward + layers_before * layer_forward) / kind.layer;
+    const double before = (first + last) / 2 * ranks;  // sum of r
+    const double compute = behind_0 * first_forward + (before - behind_0) * layer_forward;
+    waits += (pace * compute + before * message) / kind.layer;
     first += ranks;
   }
-  bound.waits = pace * waits / per_second;
+  bound.waits = waits / per_second;
+  bound.trips = trips(layout, message);
   return bound;
+}
+
+// A micro-batch passes all layers forward and then back. And no rank begins a backward before some
+// micro-batch has passed all layers forward, so the rank that has most of them to do does all of
+// them after that.
+//
+// In a step of T seconds with m micro-batches, ranks of kind k hold at most a_k T / m layers, a_k
+// being their number by the seconds of a layer. If each of the L layers takes c_k on the way, the
+// way takes at least
+//   min { sum n_k c_k : sum n_k = L, n_k <= a_k T / m }
+//     = max over j of L c_j - T / m * sum a_k max(0, c_j - c_k)
+// (duality of linear programs, whose other side has its corners at the c_j), and T is no less.
+std::vector<Trip> StepModel::trips(const PlacedLayout& layout, double message) {
+  struct Kind {
+    double layers_per_second = 0;  // a_k
+    double forward = 0, there_and_back = 0;
+  };
+  std::vector<Kind> kinds;
+  double ends_forward = kNone, ends_both = kNone;  // of the embedding and the head
+  double backwards_per_second = 0;                 // of a layer and micro-batch
+  for_each_kind(layout, [&](const ModelSeconds& model, int ranks) {
+    const StageCost layer = model.layer.total();
+    const StageCost ends = plus(model.embedding.total(), model.head.total());
+    kinds.push_back(
+        {ranks / seconds_of_layer(layout, model), layer.forward, layer.forward + layer.input});
+    ends_forward = std::min(ends_forward, ends.forward);
+    ends_both = std::min(ends_both, ends.forward + ends.input);
+    backwards_per_second += ranks / std::max(layer.backward(), kLeastSeconds);
+  });
+  const double pace = this->pace(layout);
+  const double messages = (layout.pipeline - 1) * message;
+  const int layers = job_.model.layers;
+  const auto layers_faster = [&](double Kind::*way, double than) {
+    double faster = 0;
+    for (const Kind& kind : kinds) {
+      faster += kind.layers_per_second * std::max(0.0, than - kind.*way);
+    }
+    return faster;
+  };
+  std::vector<Trip> trips;
+  for (const Kind& kind : kinds) {
+    const double each = layout.trains() ? pace * layers / backwards_per_second : 0;
+    trips.push_back({pace * (layers * kind.forward + ends_forward) + messages, each,
+                     layers_faster(&Kind::forward, kind.forward)});
+    if (!layout.trains()) continue;
+    trips.push_back({pace * (layers * kind.there_and_back + ends_both) + 2 * messages, 0,
+                     layers_faster(&Kind::there_and_back, kind.there_and_back)});
+  }
+  return trips;
+}
+
+// Messages are no part of what was measured, where they are in it.
+double StepModel::network_bound(const PlacedLayout& layout) {
+  const double m = layout.micro_batches;
+  if (measured(layout)) return quick_bounds(layout).seconds(m);
+  double seconds = reductions_bound(layout);
+  double message = 0;
+  if (layout.pipeline > 1 && own_ == nullptr) {
+    PlacedLayout in_line = layout;  // whose last rank sends nothing to the first
+    in_line.chunks = 1;
+    const Path& path = pipeline_paths(in_line).neighbours;
+    const double transfer = message_bytes(layout) / path.bytes_per_s;
+    const double hop = path.latency_s + gather_seconds(layout);
+    message = transfer + hop;
+    seconds = std::max(seconds, hop + transfer * m);
+  }
+  return std::max(seconds, quick_bounds(layout, message).seconds(m));
+}
+
+// A chunk's gradients are all there once its rank has done all forwards, of all its chunks, as each
+// micro-batch's come before its backwards. Then it reduces all that it has, but for as much as a
+// micro-batch's backwards hide. Of more layers in one collective none takes longer, by any formula;
+// what was measured may say anything.
+double StepModel::reductions_bound(const PlacedLayout& layout) {
+  if (layout.data == 1 || !layout.trains() || data_group(layout).profile != nullptr) return 0;
+  const int layers = job_.model.layers;
+  const double reduction = reduction_seconds(layout, {{.layers = layers}}).front() / layers;
+  const double pace = this->pace(layout);
+  double per_second = 0;  // layers
+  for_each_kind(layout, [&](const ModelSeconds& model, int ranks) {
+    const StageCost layer = times(pace, model.layer.total());
+    const double shown = std::max(0.0, reduction - layer.backward());
+    per_second += ranks / std::max(layout.micro_batches * layer.forward + shown, kLeastSeconds);
+  });
+  return layers / per_second;
 }
 
 CutTimes StepModel::cut_times(const PlacedLayout& layout, const std::vector<Stage>& stages) {

@@ -188,7 +188,7 @@ TEST_F(Lookouts, PassOnWhatALookThrows) {
   LookAhead ahead(std::move(lookouts));
   const auto own = lookout();
   Candidate candidate = own->degrees({.pipeline = 2, .micro_batches = 3}, 0, 1);
-  candidate.known = Known::spread;
+  candidate.known = Known::paths;
   ahead.add({1.0, 1, 0}, candidate, std::numeric_limits<double>::infinity());
   EXPECT_NE(begun.get_future().get(), std::this_thread::get_id());
   EXPECT_THROW(ahead.take({1.0, 1, 0}, *own), std::out_of_range);
@@ -212,7 +212,7 @@ TEST_F(Lookouts, LookAtTheNextWhileTheyWait) {
   LookAhead ahead(std::move(lookouts));
   Lookout own(job_, cluster_, options_, sequences_, schedules_, timings_, note);
   Candidate candidate = own.degrees({.pipeline = 2, .micro_batches = 3}, 0, 1);
-  candidate.known = Known::spread;
+  candidate.known = Known::paths;
   ahead.add({1.0, 1, 0}, candidate, std::numeric_limits<double>::infinity());
   begun.get_future().wait();
   ahead.add({1.0, 1, 1}, candidate, std::numeric_limits<double>::infinity());

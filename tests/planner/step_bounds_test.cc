@@ -1,0 +1,172 @@
+#include <fmt/format.h>
+#include <gtest/gtest.h>
+
+#include <algorithm>
+#include <random>
+#include <string>
+#include <vector>
+
+#include "planner/candidates.h"
+#include "planner/cost/step.h"
+#include "planner/schedules/schedules.h"
+#include "tests/planner/random_space.h"
+#include "tests/planner/test_inputs.h"
+
+namespace trireme {
+namespace {
+
+// Every stage but the ends holds a layer; the others lie anywhere.
+std::vector<Stage> random_cut(int layers, const std::vector<StagePlace>& places,
+                              std::mt19937& random) {
+  std::vector<Stage> stages =
+      cut_layers(fewest_layers(static_cast<int>(places.size()), 1), places, PartTimes{});
+  for (int left = layers - fewest_layers(static_cast<int>(places.size()), 1); left > 0; --left) {
+    ++stages[random() % stages.size()].layers;
+  }
+  int first = 0;
+  for (Stage& stage : stages) {
+    stage.first_layer = first;
+    first += stage.layers;
+  }
+  return stages;
+}
+
+int up_to(int most, std::mt19937& random) {
+  return 1 + static_cast<int>(random() % static_cast<unsigned>(most));
+}
+
+// A few pipeline ranks on some of the kinds; none where no kind has room.
+PlacedLayout random_layout(const Cluster& cluster, std::mt19937& random) {
+  PlacedLayout layout;
+  layout.data = up_to(2, random);
+  layout.pipeline = 0;
+  layout.placement.runs.clear();
+  for (size_t group = 0; group < cluster.groups.size(); ++group) {
+    const int most = pipeline_capacity(layout, cluster.groups[group]);
+    if (most == 0 || random() % 3 == 0) continue;
+    layout.placement.runs.push_back({group, up_to(std::min(most, 4), random)});
+    layout.pipeline += layout.placement.runs.back().pipeline_ranks;
+  }
+  layout.micro_batch = up_to(4, random);
+  layout.micro_batches = up_to(9, random);
+  layout.optimizer_sharding = layout.data > 1 && random() % 2 == 0 ? 1 : 0;
+  layout.recompute = random() % 2 == 0 ? Recompute::full : Recompute::none;
+  if (layout.recompute == Recompute::full && layout.pipeline > 1) {
+    layout.recompute_ranks = up_to(layout.pipeline, random) - 1;
+  }
+  return layout;
+}
+
+// However the layers are cut, whatever the kinds of node, and with any schedule.
+TEST(StepBounds, HoldForAnyCutOnKindsOfNode) {
+  std::mt19937 random(7);
+  int held = 0, by_trips = 0, by_the_network = 0;
+  for (int trial = 0; trial < 2000; ++trial) {
+    const auto [job, cluster] = random_space(random);
+    StepModel model(job, cluster);
+    PlacedLayout layout = random_layout(cluster, random);
+    if (layout.pipeline == 0) continue;
+    for (const std::string& name : built_schedules()) {
+      layout.schedule = name;
+      layout.chunks = fixed_chunks(name).value_or(up_to(3, random));
+      const ScheduleRequest request{.name = name,
+                                    .pipeline = layout.pipeline,
+                                    .micro_batches = layout.micro_batches,
+                                    .chunks = layout.chunks};
+      if (why_not(request) || fewest_layers(layout.pipeline, layout.chunks) > job.model.layers) {
+        continue;
+      }
+      const auto cut =
+          random_cut(job.model.layers, places_of(name, layout.pipeline, layout.chunks), random);
+      const auto schedule = make_schedule(request);
+      for (const Near near : near_choices(layout, cluster)) {
+        layout.placement.near = near;
+        SCOPED_TRACE(fmt::format("{}: {} of {} ranks, {} replicas", trial, name, layout.pipeline,
+                                 layout.data));
+        const double step = model.predict(layout, cut, schedule).step_seconds;
+        QuickBound bound = model.quick_bounds(layout);
+        const double quick = bound.seconds(layout.micro_batches);
+        const double network = model.network_bound(layout);
+        ASSERT_LE(quick, step * (1 + 1e-9));
+        ASSERT_LE(network, step * (1 + 1e-9));
+        bound.trips.clear();
+        by_trips += bound.seconds(layout.micro_batches) < quick ? 1 : 0;
+        by_the_network += quick < network ? 1 : 0;
+        ++held;
+      }
+    }
+  }
+  EXPECT_GT(held, 5000);
+  EXPECT_GT(by_trips, 1000);
+  EXPECT_GT(by_the_network, 1000);
+}
+
+double longest(const std::vector<Trip>& trips, double micro_batches) {
+  double most = 0;
+  for (const Trip& trip : trips) most = std::max(most, trip.seconds(micro_batches));
+  return most;
+}
+
+// Of a pipeline of so many ranks on the slower nodes, then so many on the faster.
+PlacedLayout on_both(int slow, int fast) {
+  PlacedLayout layout;
+  layout.pipeline = slow + fast;
+  layout.placement.runs = {{0, slow}, {1, fast}};
+  return layout;
+}
+
+// If n of 12 layers (which need not be whole) lie on the fast ranks and the others on the slow
+// ones, a step takes what a micro-batch takes on its way, and what its m micro-batches take on the
+// ranks of either kind. The shortest by all n is what trips and work say together.
+TEST(StepBounds, ATripIsTheShortestThatSharesOutTheLayers) {
+  const Job job = gpt2_job(gpt2_model(12, 512, 8, 100, 128), 8);
+  const Cluster cluster = two_kinds(3);
+  StepModel model(job, cluster);
+  const Costs costs = model.costs(on_both(2, 2), even_cut(12, loop_placement(4, 1)));
+  const StageCost slow = times(1.0 / 3, costs.of_stage(1)),
+                  fast = times(1.0 / 3, costs.of_stage(2));
+  const StageCost all_fast =
+      model.costs(placed_on({}, 1), even_cut(12, loop_placement(1, 1))).of_stage(0);
+  const double ends = all_fast.forward + all_fast.input - 12 * (fast.forward + fast.input);
+  const auto work = [](const StageCost& cost) { return cost.forward + cost.backward(); };
+  for (int ranks = 2; ranks <= 8; ++ranks) {
+    for (int slow_ranks = std::max(1, ranks - 4); slow_ranks <= std::min(4, ranks - 1);
+         ++slow_ranks) {
+      for (const int m : {1, 2, 3, 8}) {
+        SCOPED_TRACE(fmt::format("{} of {} ranks slow, {} micro-batches", slow_ranks, ranks, m));
+        const double slow_each = m * work(slow) / slow_ranks;
+        const double fast_each = m * work(fast) / (ranks - slow_ranks);
+        double shortest = 1e30;
+        for (int part = 0; part <= 12 * 1024; ++part) {
+          const double n = part / 1024.0;
+          const double way =
+              ends + (12 - n) * (slow.forward + slow.input) + n * (fast.forward + fast.input);
+          shortest = std::min(shortest, std::max({way, (12 - n) * slow_each, n * fast_each}));
+        }
+        std::vector<Trip> there_and_back = model.trips(on_both(slow_ranks, ranks - slow_ranks));
+        std::erase_if(there_and_back, [](const Trip& trip) { return trip.each > 0; });
+        const double all_work = 12 / (1 / slow_each + 1 / fast_each);
+        EXPECT_NEAR(std::max(longest(there_and_back, m), all_work) / shortest, 1, 1e-3);
+      }
+    }
+  }
+}
+
+// Of pipelines of four ranks that have one to three on either kind.
+TEST(StepBounds, TripsOfAllSpreadsAreNoLongerThanOfAny) {
+  const Job job = gpt2_job(gpt2_model(12, 512, 8, 100, 128), 8);
+  const Cluster cluster = two_kinds(3);
+  StepModel model(job, cluster);
+  PlacedLayout any = on_both(3, 3);
+  any.pipeline = 4;
+  for (int slow = 1; slow <= 3; ++slow) {
+    for (int m = 1; m <= 8; ++m) {
+      const double of_any = longest(model.trips(any), m);
+      EXPECT_LE(of_any, longest(model.trips(on_both(slow, 4 - slow)), m)) << slow << ' ' << m;
+      EXPECT_GT(of_any, 0);
+    }
+  }
+}
+
+}  // namespace
+}  // namespace trireme
