@@ -1,6 +1,8 @@
 #pragma once
 
+#include <algorithm>
 #include <cstdint>
+#include <limits>
 #include <optional>
 #include <vector>
 
@@ -29,8 +31,8 @@ struct Candidate {
   int64_t order = 0;
   double seconds = 0;  // a lower bound, or the prediction
   Known known = Known::degrees;
-  // A look goes no further than to what surely exceeds the bound by this share, which is then the
-  // bound; should that become the least, the next one looks further.
+  // A look goes no further than to what surely exceeds the bound by this share, or is enough, which
+  // is then the bound; should that become the least, the next one looks further.
   double further = kFirstLook;
   // Of micro-batches, by set or one for all, once the seconds are exact: the fastest that fit.
   std::vector<std::optional<int>> groups = {};
@@ -46,6 +48,19 @@ constexpr int64_t kMostCompletions = int64_t{1} << 16;
 constexpr int64_t kMostSpreads = int64_t{1} << 18;
 constexpr int64_t kMostOptions = 128;
 constexpr int64_t kMostOfDegrees = kMostCompletions * kMostSpreads * kMostOptions;
+
+// What a search need not know in more detail. Both only come down, so those of a while ago make for
+// more than is needed.
+struct Enough {
+  double missing = std::numeric_limits<double>::infinity();  // bytes: what lacks no fewer
+  double seconds = std::numeric_limits<double>::infinity();  // of a step: what takes longer
+};
+
+// A look at a candidate goes no further than to what takes so long.
+inline double look_until(const Candidate& candidate, double further, const Enough& enough) {
+  const double least = candidate.seconds * (1 + std::min(further, kFirstLook));
+  return std::min(candidate.seconds * (1 + further), std::max(enough.seconds, least));
+}
 
 // What a closer look at a candidate finds.
 struct Look {

@@ -47,10 +47,10 @@ size_t LookAhead::room() const {
   return std::min(kInLine * threads_.size() - in_line, kAhead * threads_.size() - ahead);
 }
 
-void LookAhead::add(const Entry& entry, const Candidate& candidate, double closest) {
+void LookAhead::add(const Entry& entry, const Candidate& candidate, const Enough& enough) {
   {
     const std::lock_guard lock(mutex_);
-    tasks_.emplace(entry, std::make_shared<Task>(Task{candidate, closest}));
+    tasks_.emplace(entry, std::make_shared<Task>(Task{candidate, enough}));
     ++to_do_;
   }
   added_.notify_one();
@@ -104,7 +104,7 @@ void LookAhead::do_task(Task& task, Lookout& lookout, std::unique_lock<std::mute
   std::optional<Look> look;
   std::exception_ptr failure;
   try {
-    look = lookout.look(task.candidate, task.closest);
+    look = lookout.look(task.candidate, task.enough);
   } catch (...) {
     failure = std::current_exception();
   }

@@ -34,7 +34,7 @@ class LookAhead {
   // the threads do not go ever further ahead.
   size_t room() const;
   // The terms are those of Lookout::look.
-  void add(const Entry& entry, const Candidate& candidate, double closest);
+  void add(const Entry& entry, const Candidate& candidate, const Enough& enough);
   std::optional<Entry> least() const;
   // Takes the candidate out. While another thread looks at it, this one looks at those behind it.
   // Throws what a look throws.
@@ -48,7 +48,7 @@ class LookAhead {
  private:
   struct Task {
     Candidate candidate;
-    double closest = 0;
+    Enough enough = {};
     bool begun = false;
     std::optional<Look> look = {};
     std::exception_ptr failure = {};

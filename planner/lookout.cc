@@ -1,6 +1,8 @@
 #include "planner/lookout.h"
 
 #include <algorithm>
+#include <cstdio>
+#include <ctime>
 #include <limits>
 #include <numeric>
 #include <utility>
@@ -38,21 +40,21 @@ Lookout::Lookout(const Job& job, const Cluster& cluster, const PlanOptions& opti
       choices_(job, options.schedule.get(), std::move(reject)),
       replicas_(job, cluster, options, model_, trials_, choices_) {}
 
-Look Lookout::look(const Candidate& candidate, double closest) {
-  if (candidate.unequal()) return replicas_.look(candidate);
+Look Lookout::look(const Candidate& candidate, const Enough& enough) {
+  if (candidate.unequal()) return replicas_.look(candidate, enough);
   switch (candidate.known) {
     case Known::degrees:
       return open_options(candidate);
     case Known::options:
       return spread(candidate);
     case Known::spread:
-      return find_paths(candidate, closest);
+      return find_paths(candidate, enough);
     case Known::paths:
-      return complete(candidate, closest);
+      return complete(candidate, enough);
     case Known::cut:
-      return load_links(candidate);
+      return load_links(candidate, enough);
     case Known::links:
-      return simulate(candidate);
+      return simulate(candidate, enough);
     case Known::exact:
       return predict(candidate);
     case Known::shares:
@@ -224,25 +226,25 @@ double Lookout::bound(PlacedLayout layout, Cut& cut) {
 }
 
 // It waits for its turn again if what messages and reductions take makes it later.
-Look Lookout::find_paths(Candidate candidate, double closest) {
+Look Lookout::find_paths(Candidate candidate, const Enough& enough) {
   candidate.known = Known::paths;
-  if (options_.keep_rejections) return complete(std::move(candidate), closest);
+  if (options_.keep_rejections) return complete(std::move(candidate), enough);
   double least = std::numeric_limits<double>::infinity();
   PlacedLayout layout = candidate.layout;
   for (const Near near : near_choices(layout, cluster_)) {
     layout.placement.near = near;
     least = std::min(least, model_.network_bound(layout));
   }
-  if (least <= candidate.seconds) return complete(std::move(candidate), closest);
+  if (least <= candidate.seconds) return complete(std::move(candidate), enough);
   candidate.seconds = least;
   Look look;
   look.found.push_back(std::move(candidate));
   return look;
 }
 
-Look Lookout::complete(Candidate candidate, double closest) {
+Look Lookout::complete(Candidate candidate, const Enough& enough) {
   Look look;
-  if (!options_.any_memory && lacks_on_average(candidate.layout) > closest) return look;
+  if (!options_.any_memory && lacks_on_average(candidate.layout) > enough.missing) return look;
   const double least = candidate.seconds;
   candidate.known = Known::cut;
   Cuts cuts;
@@ -254,7 +256,7 @@ Look Lookout::complete(Candidate candidate, double closest) {
     auto missed =
         options_.schedule
             ? miss(candidate, model_.memory(candidate.layout, cut.stages, *options_.schedule))
-            : miss_at_least(candidate, cut.memory, closest);
+            : miss_at_least(candidate, cut.memory, enough);
     if (missed) {
       look.missed.push_back(*std::move(missed));
       continue;
@@ -269,11 +271,11 @@ Look Lookout::complete(Candidate candidate, double closest) {
 // Where what any schedule of this name holds does not fit. It is looked at more closely only where
 // it may be told, or where it fits but for what rounding makes of the sum.
 std::optional<Look::Missed> Lookout::miss_at_least(const Candidate& candidate, const CutMemory& cut,
-                                                   double closest) const {
+                                                   const Enough& enough) const {
   constexpr double kByte = 1;
   const double missing = model_.lacks_at_least(candidate.layout, cut);
   if (missing <= 0 || options_.any_memory) return std::nullopt;
-  if (missing >= std::max(closest, kByte) && !options_.keep_rejections) {
+  if (missing >= std::max(enough.missing, kByte) && !options_.keep_rejections) {
     return Look::Missed{candidate.seconds, missing, std::nullopt};
   }
   auto missed = miss(candidate, model_.least_memory(candidate.layout, cut));
@@ -293,7 +295,7 @@ std::optional<Look::Missed> Lookout::miss(const Candidate& candidate,
 
 // What passes over shared links takes as long to find out as all that the bound was made of: it is
 // of interest once the candidate has the least. It waits for its turn again if that makes it later.
-Look Lookout::load_links(Candidate candidate) {
+Look Lookout::load_links(Candidate candidate, const Enough& enough) {
   const std::vector<Stage> stages = model_.cut(candidate.layout);
   double least = std::numeric_limits<double>::infinity();
   PlacedLayout layout = candidate.layout;
@@ -306,14 +308,14 @@ Look Lookout::load_links(Candidate candidate) {
     if (least == seconds) break;
   }
   candidate.known = Known::links;
-  if (least == candidate.seconds) return simulate(std::move(candidate));
+  if (least == candidate.seconds) return simulate(std::move(candidate), enough);
   candidate.seconds = least;
   Look look;
   look.found.push_back(std::move(candidate));
   return look;
 }
 
-Look Lookout::simulate(Candidate candidate) {
+Look Lookout::simulate(Candidate candidate, const Enough& enough) {
   Look look;
   const bool in_part = candidate.layout.recompute_ranks > 0 && !job_.pins.recompute_ranks;
   if (in_part && fits_without_recomputation(candidate.layout)) return look;
@@ -327,7 +329,7 @@ Look Lookout::simulate(Candidate candidate) {
       return look;
     }
   }
-  const double most = candidate.seconds * (1 + candidate.further);
+  const double most = look_until(candidate, candidate.further, enough);
   if (find_best(candidate, stages, most)) {
     candidate.known = Known::exact;
   } else {

@@ -20,7 +20,7 @@
 namespace trireme {
 
 // Takes closer looks at candidates: what it finds follows from the candidate alone, whoever looks
-// and in whatever order, but for misses that are not the closest, of which it tells less. Keeps
+// and in whatever order, but for what is of no interest any more, of which it tells less. Keeps
 // references to what it is made from; remembers what it computed, so one instance serves one
 // thread.
 class Lookout {
@@ -30,9 +30,7 @@ class Lookout {
           const std::vector<std::vector<size_t>>& sequences, ScheduleCache& schedules,
           const std::shared_ptr<KnownTimings>& timings, Choices::Reject reject);
 
-  // What misses no fewer bytes than `closest` is not told in full. The closest miss only comes
-  // closer, so an older one makes for more than is needed.
-  Look look(const Candidate& candidate, double closest);
+  Look look(const Candidate& candidate, const Enough& enough);
 
   // What these degrees leave to choose on nodes of this sequence.
   const std::vector<Options>& options(const Layout& degrees, size_t sequence);
@@ -61,17 +59,17 @@ class Lookout {
   double bound_of_spreads(PlacedLayout layout, size_t sequence);
   Look open_options(const Candidate& degrees);
   Look spread(const Candidate& options);
-  Look find_paths(Candidate candidate, double closest);
-  Look complete(Candidate candidate, double closest);
-  Look load_links(Candidate candidate);
-  Look simulate(Candidate candidate);
+  Look find_paths(Candidate candidate, const Enough& enough);
+  Look complete(Candidate candidate, const Enough& enough);
+  Look load_links(Candidate candidate, const Enough& enough);
+  Look simulate(Candidate candidate, const Enough& enough);
   Look predict(const Candidate& exact);
   bool find_best(Candidate& candidate, const std::vector<Stage>& stages, double most);
   Cut cut_of(const PlacedLayout& layout, std::vector<Stage> stages) const;
   Cut& cut_for(const PlacedLayout& layout, Cuts& cuts);
   double bound(PlacedLayout layout, Cut& cut);
   std::optional<Look::Missed> miss_at_least(const Candidate& candidate, const CutMemory& cut,
-                                            double closest) const;
+                                            const Enough& enough) const;
   std::optional<Look::Missed> miss(const Candidate& candidate,
                                    const std::vector<MemoryParts>& memory) const;
   bool fits_without_recomputation(PlacedLayout layout);

@@ -137,14 +137,14 @@ int64_t ReplicaLookout::layouts(const Candidate& degrees) {
          static_cast<int64_t>(choices_.possible_completions(degrees.layout.pipeline).size());
 }
 
-Look ReplicaLookout::look(const Candidate& candidate) {
+Look ReplicaLookout::look(const Candidate& candidate, const Enough& enough) {
   switch (candidate.known) {
     case Known::degrees:
       return open(candidate);
     case Known::spread:
       return complete(candidate);
     case Known::shares:
-      return share_out(candidate);
+      return share_out(candidate, enough);
     case Known::exact:
       return predict(candidate);
     case Known::options:  // replicas lie whole on one kind
@@ -321,7 +321,7 @@ Way ReplicaLookout::most_that_may_fit(const PlacedLayout& layout, const Cut& cut
 
 // Of the ways to share the micro-batches out that may be done in less than so much more than the
 // bound, the fastest in any order of ranks.
-Look ReplicaLookout::share_out(const Candidate& completed) {
+Look ReplicaLookout::share_out(const Candidate& completed, const Enough& enough) {
   Look look;
   look.first_simulation = completed.further == kFirstLook;
   const Cut cut = cut_of(completed.layout);
@@ -331,7 +331,7 @@ Look ReplicaLookout::share_out(const Candidate& completed) {
     bounds_by_order.push_back(bounds_of(completed.layout, order));
   }
   const double further = searched_further(completed, bounds_by_order, most);
-  const double end = completed.seconds * (1 + further);
+  const double end = look_until(completed, further, enough);
   double least = end, longest = 0;
   std::vector<double> excess(most.size(), 0);  // by set: much the same in all orders
   Candidate& candidate = look.found.emplace_back(completed);

@@ -42,7 +42,7 @@ class ReplicaLookout {
   std::vector<Candidate> degrees(int64_t order);
   // Layouts that these degrees stand for, but for how ranks and micro-batches are shared out.
   int64_t layouts(const Candidate& degrees);
-  Look look(const Candidate& candidate);
+  Look look(const Candidate& candidate, const Enough& enough);
   std::vector<Stage> cut(const PlacedLayout& layout);
 
  private:
@@ -62,7 +62,7 @@ class ReplicaLookout {
   bool resident_fits(const PlacedLayout& layout);
   Look open(const Candidate& degrees);
   Look complete(const Candidate& options);
-  Look share_out(const Candidate& completed);
+  Look share_out(const Candidate& completed, const Enough& enough);
   Look predict(const Candidate& exact);
   Cut cut_of(const PlacedLayout& layout);
   std::vector<StepBound> bounds_of(const PlacedLayout& layout, const Order& order) const;

@@ -112,7 +112,7 @@ class Search {
   }
 
   void look_at_the_best() {
-    while (static_cast<int>(best_.size()) < std::max(1, options_.top)) {
+    while (best_.size() < wanted()) {
       fill_ahead();
       const std::optional<Entry> ahead = ahead_.least();
       if (ahead && (queue_.empty() || *ahead < queue_.top())) {
@@ -133,7 +133,7 @@ class Search {
       const Candidate& next = candidates_[std::get<size_t>(queue_.top())];
       // To spread a pipeline takes less than to have a thread do it.
       if (next.known == Known::exact || next.known == Known::options) return;
-      ahead_.add(queue_.top(), next, closest());
+      ahead_.add(queue_.top(), next, enough());
       queue_.pop();
     }
   }
@@ -196,7 +196,7 @@ class Search {
   void advance(size_t index) {
     const Candidate& candidate = candidates_[index];
     if (candidate.known == Known::exact) return keep(index);
-    if (!needless(candidate)) take_in(index, lookout_.look(candidate, closest()));
+    if (!needless(candidate)) take_in(index, lookout_.look(candidate, enough()));
   }
 
   void advance_ahead(const Entry& entry) {
@@ -234,7 +234,7 @@ class Search {
     for (Candidate& candidate : look.found) {
       if (std::exchange(first, false)) {
         candidates_[index] = std::move(candidate);
-        queue_.push(entry(index));
+        push(index);
       } else {
         push(std::move(candidate));
       }
@@ -243,11 +243,39 @@ class Search {
 
   void push(Candidate candidate) {
     candidates_.push_back(std::move(candidate));
-    queue_.push(entry(candidates_.size() - 1));
+    push(candidates_.size() - 1);
   }
+
+  void push(size_t index) {
+    queue_.push(entry(index));
+    if (candidates_[index].known == Known::exact) rank(index);
+  }
+
+  // Among the fastest layouts that are known exactly, each at its best, as many as are asked for.
+  void rank(size_t index) {
+    const auto seconds = [this](size_t i) { return candidates_[i].seconds; };
+    const auto same = std::find_if(fastest_.begin(), fastest_.end(), [&](size_t i) {
+      return same_but_for_shares(candidates_[i].layout, candidates_[index].layout);
+    });
+    if (same == fastest_.end()) {
+      fastest_.push_back(index);
+    } else if (seconds(index) < seconds(*same)) {
+      *same = index;
+    }
+    std::sort(fastest_.begin(), fastest_.end(),
+              [&](size_t a, size_t b) { return seconds(a) < seconds(b); });
+    if (fastest_.size() > wanted()) fastest_.pop_back();
+  }
+
+  size_t wanted() const { return static_cast<size_t>(std::max(1, options_.top)); }
 
   // Bytes that the closest miss so far lacks.
   double closest() const { return miss_ ? miss_->missing_bytes() : kNever; }
+
+  Enough enough() const {
+    const bool ranked = fastest_.size() == wanted();
+    return {closest(), ranked ? candidates_[fastest_.back()].seconds : kNever};
+  }
 
   void note(Look::Missed missed) {
     fastest_miss_ = std::min(fastest_miss_, missed.seconds);
@@ -296,7 +324,7 @@ class Search {
   void fill_result() {
     for (const size_t index : best_) {
       candidates_[index].in_full = index == best_.front();
-      ahead_.add(entry(index), candidates_[index], closest());
+      ahead_.add(entry(index), candidates_[index], enough());
     }
     result_.plan.cluster = cluster_.name;
     result_.plan.job = job_;
@@ -363,7 +391,8 @@ class Search {
   std::deque<Candidate> set_aside_;  // degrees that cannot fit; of interest where none fits
   int64_t degrees_ = 0;
   std::priority_queue<Entry, std::vector<Entry>, std::greater<>> queue_;
-  std::vector<size_t> best_;  // exact, fastest first
+  std::vector<size_t> fastest_;  // of those known exactly so far, perhaps in line, fastest first
+  std::vector<size_t> best_;     // of all, fastest first
   std::optional<Miss> miss_;
   double fastest_miss_ = 1e300;  // lower bound of the fastest layout that did not fit
   std::string last_reason_;

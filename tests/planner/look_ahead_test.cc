@@ -86,7 +86,7 @@ TEST_F(Lookouts, HaveRoomForNothingWithoutThreads) {
 
 TEST_F(Lookouts, HandOutCandidatesLeastFirst) {
   LookAhead ahead({});
-  for (const int64_t order : {2, 3, 1}) ahead.add({1.0, order, 0}, degrees(order), 0);
+  for (const int64_t order : {2, 3, 1}) ahead.add({1.0, order, 0}, degrees(order), {.missing = 0});
   ahead.drop({1.0, 2, 0});
   const auto own = lookout();
   for (const int64_t order : {1, 3}) {
@@ -120,7 +120,7 @@ TEST(LookoutBounds, HoldForAllWaysToSpreadAPipelineOverThreeKinds) {
     const Candidate degrees = lookout.degrees(layout, sequence, 0);
     for (const Candidate& option : lookout.with_options(degrees)) {
       EXPECT_GE(option.seconds, degrees.seconds * (1 - 1e-12));
-      const Look look = lookout.look(option, 0);
+      const Look look = lookout.look(option, {.missing = 0});
       EXPECT_EQ(look.found.size(), 3u);  // two of the four ranks on one of the groups
       for (const Candidate& spread : look.found) {
         EXPECT_GE(spread.seconds, option.seconds * (1 - 1e-12));
@@ -151,14 +151,14 @@ TEST_F(Lookouts, FindTheSameOnWhicheverThread) {
   LookAhead ahead(std::move(lookouts));
   const auto alone = lookout(), own = lookout();
   std::vector<Candidate> candidates = {alone->degrees({.pipeline = 4, .micro_batches = 16}, 0, 0)};
-  const double never = std::numeric_limits<double>::infinity();
+
   size_t looks = 0, simulations = 0;
   while (!candidates.empty()) {
     std::vector<Candidate> next;
     const size_t count = std::min(candidates.size(), ahead.room());
-    for (size_t i = 0; i < count; ++i) ahead.add({1.0, 0, i}, candidates[i], never);
+    for (size_t i = 0; i < count; ++i) ahead.add({1.0, 0, i}, candidates[i], {});
     for (size_t i = 0; i < count; ++i) {
-      const Look expected = alone->look(candidates[i], never);
+      const Look expected = alone->look(candidates[i], {});
       expect_same(ahead.take({1.0, 0, i}, *own), expected);
       ++looks;
       simulations += candidates[i].known == Known::cut ? 1 : 0;
@@ -189,7 +189,7 @@ TEST_F(Lookouts, PassOnWhatALookThrows) {
   const auto own = lookout();
   Candidate candidate = own->degrees({.pipeline = 2, .micro_batches = 3}, 0, 1);
   candidate.known = Known::paths;
-  ahead.add({1.0, 1, 0}, candidate, std::numeric_limits<double>::infinity());
+  ahead.add({1.0, 1, 0}, candidate, {});
   EXPECT_NE(begun.get_future().get(), std::this_thread::get_id());
   EXPECT_THROW(ahead.take({1.0, 1, 0}, *own), std::out_of_range);
 }
@@ -213,9 +213,9 @@ TEST_F(Lookouts, LookAtTheNextWhileTheyWait) {
   Lookout own(job_, cluster_, options_, sequences_, schedules_, timings_, note);
   Candidate candidate = own.degrees({.pipeline = 2, .micro_batches = 3}, 0, 1);
   candidate.known = Known::paths;
-  ahead.add({1.0, 1, 0}, candidate, std::numeric_limits<double>::infinity());
+  ahead.add({1.0, 1, 0}, candidate, {});
   begun.get_future().wait();
-  ahead.add({1.0, 1, 1}, candidate, std::numeric_limits<double>::infinity());
+  ahead.add({1.0, 1, 1}, candidate, {});
   EXPECT_THROW(ahead.take({1.0, 1, 0}, own), std::out_of_range);
   EXPECT_TRUE(second);
   EXPECT_FALSE(ahead.take({1.0, 1, 1}, own).found.empty());
@@ -225,7 +225,7 @@ TEST_F(Lookouts, EndWithCandidatesLeft) {
   std::vector<std::unique_ptr<Lookout>> lookouts;
   lookouts.push_back(lookout());
   LookAhead ahead(std::move(lookouts));
-  while (ahead.room() > 0) ahead.add({1.0, 1, ahead.room()}, degrees(1), 0);
+  while (ahead.room() > 0) ahead.add({1.0, 1, ahead.room()}, degrees(1), {});
 }
 
 }  // namespace
