@@ -310,7 +310,7 @@ std::vector<Options> options_of(const Job& job, bool cpu, const Layout& degrees)
 std::vector<std::vector<size_t>> group_sequences(const Cluster& cluster) {
   std::vector<std::vector<size_t>> result;
   for (size_t g = 0; g < cluster.groups.size(); ++g) result.push_back({g});
-  const bool any_order = cluster.groups.size() <= 4;
+  const bool any_order = cluster.groups.size() <= 3;
   // Each sequence is longer by one than the one that it extends, so shorter ones come first.
   for (size_t i = 0; i < result.size(); ++i) {
     if (cluster.groups[result[i].front()].device.is_cpu()) continue;
@@ -334,29 +334,6 @@ int pipeline_capacity(const Layout& layout, const NodeGroup& nodes) {
 
 int replica_capacity(const Layout& layout, const NodeGroup& nodes) {
   return static_cast<int>(nodes.hosts.size()) * nodes.devices / (layout.tensor * layout.pipeline);
-}
-
-std::vector<std::vector<Run>> spreads(const Layout& layout, const Cluster& cluster,
-                                      const std::vector<size_t>& groups) {
-  std::vector<std::vector<Run>> result;
-  std::vector<Run> runs;
-  const std::function<void(int)> extend = [&](int left) {
-    const size_t group = groups[runs.size()];
-    const int capacity = pipeline_capacity(layout, cluster.groups[group]);
-    if (runs.size() + 1 == groups.size()) {
-      if (left < 1 || left > capacity) return;
-      result.push_back(runs);
-      result.back().push_back({group, left});
-      return;
-    }
-    for (int ranks = 1; ranks <= std::min(capacity, left); ++ranks) {
-      runs.push_back({group, ranks});
-      extend(left - ranks);
-      runs.pop_back();
-    }
-  };
-  extend(layout.pipeline);
-  return result;
 }
 
 std::vector<Near> near_choices(const PlacedLayout& layout, const Cluster& cluster) {

@@ -43,7 +43,7 @@ void apply(const Options& options, Layout& layout);
 std::vector<Options> options_of(const Job& job, bool cpu, const Layout& degrees);
 
 // The combinations of a cluster's node groups that pipelines may run through, in pipeline order:
-// first each alone, then all sequences of different GPU nodes. Clusters of more than four groups
+// first each alone, then all sequences of different GPU nodes. Clusters of more than three groups
 // keep the order of the file.
 std::vector<std::vector<size_t>> group_sequences(const Cluster& cluster);
 
@@ -57,10 +57,6 @@ int link_domain(const NodeGroup& nodes);
 int pipeline_capacity(const Layout& layout, const NodeGroup& nodes);
 // How many whole replicas of such degrees these nodes hold.
 int replica_capacity(const Layout& layout, const NodeGroup& nodes);
-
-// All ways to spread the pipeline over these groups, each of which gets at least one rank.
-std::vector<std::vector<Run>> spreads(const Layout& layout, const Cluster& cluster,
-                                      const std::vector<size_t>& groups);
 
 // The orders in which ranks may be counted through devices, as far as they differ: replicas that
 // fill a node come before the pipeline only where that then stays below a leaf switch.

@@ -13,12 +13,20 @@
 namespace trireme {
 
 // How much is known of a candidate: more costs more to find out. `degrees` stands for all options,
-// `options` for all ways to spread the pipeline over a sequence of node groups, `spread` for all
-// schedules and chunks that complete it, `paths` for the same with what messages and reductions
-// take, `cut` for all orders of ranks, `links` for the same with what passes over links that ranks
-// share, and for unequal replicas `shares` for all orders and all ways to share the micro-batches
-// out; their seconds bound all these from below.
+// `options` for all ways to spread the pipeline over a sequence of node groups, as far as that is
+// open, `spread` for all schedules and chunks that complete it, `paths` for the same with what
+// messages and reductions take, `cut` for all orders of ranks, `links` for the same with what
+// passes over links that ranks share, and for unequal replicas `shares` for all orders and all ways
+// to share the micro-batches out; their seconds bound all these from below.
 enum class Known { degrees, options, spread, paths, cut, links, shares, exact };
+
+// More than a layout can have completions, pipelines of two kinds of node ways to be spread over
+// them, and degrees options: candidates of degrees number what may come of them without a gap too
+// few. Where there are more spreads, some have the same numbers.
+constexpr int64_t kMostCompletions = int64_t{1} << 16;
+constexpr int64_t kMostSpreads = int64_t{1} << 18;
+constexpr int64_t kMostOptions = 128;
+constexpr int64_t kMostOfDegrees = kMostCompletions * kMostSpreads * kMostOptions;
 
 constexpr double kFirstLook = 1.0 / 256;
 constexpr double kGrowth = 8;  // of how far a look goes, from one to the next
@@ -31,6 +39,8 @@ struct Candidate {
   int64_t order = 0;
   double seconds = 0;  // a lower bound, or the prediction
   Known known = Known::degrees;
+  size_t settled = 0;              // runs, of options
+  int64_t numbers = kMostSpreads;  // there are in the order for ways to spread it
   // A look goes no further than to what surely exceeds the bound by this share, or is enough, which
   // is then the bound; should that become the least, the next one looks further.
   double further = kFirstLook;
@@ -41,13 +51,6 @@ struct Candidate {
 
   bool unequal() const { return !layout.placement.sets.empty(); }
 };
-
-// More than a layout can have completions, options ways to be spread over kinds of node, and
-// degrees options: candidates of degrees number what may come of them without a gap too few.
-constexpr int64_t kMostCompletions = int64_t{1} << 16;
-constexpr int64_t kMostSpreads = int64_t{1} << 18;
-constexpr int64_t kMostOptions = 128;
-constexpr int64_t kMostOfDegrees = kMostCompletions * kMostSpreads * kMostOptions;
 
 // What a search need not know in more detail. Both only come down, so those of a while ago make for
 // more than is needed.

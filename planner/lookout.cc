@@ -75,33 +75,43 @@ const std::vector<Completion>& Lookout::completions(const Layout& degrees) {
 // Gives the layout these options and the spread over its node groups that is fastest with them.
 void Lookout::take(const Options& options, PlacedLayout& layout, size_t sequence) {
   apply(options, layout);
-  const std::vector<size_t>& groups = sequences_[sequence];
-  if (groups.size() > 1) layout.placement.runs = fastest_spread(layout, groups);
+  if (sequences_[sequence].size() > 1) spread_fastest(layout, sequence, 0);
 }
 
-// As many pipeline ranks as possible where a layer takes least.
-std::vector<Run> Lookout::fastest_spread(const Layout& layout, const std::vector<size_t>& groups) {
-  std::vector<Run> runs;
-  for (const size_t group : groups) runs.push_back({group, 1});
-  std::vector<size_t> fastest_first(groups.size());
-  std::iota(fastest_first.begin(), fastest_first.end(), size_t{0});
+// Pipeline ranks.
+int Lookout::room(const Layout& layout, size_t group) const {
+  return pipeline_capacity(layout, cluster_.groups[group]);
+}
+
+// After so many runs, as many pipeline ranks as possible where a layer takes least.
+void Lookout::spread_fastest(PlacedLayout& layout, size_t sequence, size_t settled) {
+  const std::vector<size_t>& groups = sequences_[sequence];
+  std::vector<Run>& runs = layout.placement.runs;
+  runs.resize(settled);
+  int left = layout.pipeline;
+  for (const Run& run : runs) left -= run.pipeline_ranks;
+  std::vector<size_t> fastest_first;
+  for (size_t i = settled; i < groups.size(); ++i) {
+    runs.push_back({groups[i], 1});
+    fastest_first.push_back(i);
+    --left;
+  }
   std::stable_sort(fastest_first.begin(), fastest_first.end(), [&](size_t a, size_t b) {
     return model_.layer_seconds(layout, groups[a]) < model_.layer_seconds(layout, groups[b]);
   });
-  int left = layout.pipeline - static_cast<int>(groups.size());
   for (const size_t i : fastest_first) {
-    const int more = std::min(left, pipeline_capacity(layout, cluster_.groups[groups[i]]) - 1);
+    const int more = std::min(left, room(layout, groups[i]) - 1);
     runs[i].pipeline_ranks += more;
     left -= more;
   }
-  return runs;
 }
 
-// Of all ways to spread a layout over its node groups. With as many ranks as possible on the
-// fastest the pipeline has done most at any time, but for what ranks wait for at first where a
-// third group lies between others. Which group the ranks belong to that recompute is open, too:
-// then none does, or, as measured figures may say anything, each takes the least of both.
-double Lookout::bound_of_spreads(PlacedLayout layout, size_t sequence) {
+// Of all ways to spread a layout over its node groups that begin with so many of its runs. With as
+// many ranks as possible on the fastest the pipeline has done most at any time, but for what ranks
+// wait for at first where a third group lies between others. Which group the ranks belong to that
+// recompute is open, too: then none does, or, as measured figures may say anything, each takes the
+// least of both.
+double Lookout::bound_of_spreads(PlacedLayout layout, size_t sequence, size_t settled) {
   const std::vector<size_t>& groups = sequences_[sequence];
   if (groups.size() == 1) return model_.quick_bound(layout);
   const bool in_part = layout.recompute_ranks > 0;
@@ -115,12 +125,12 @@ double Lookout::bound_of_spreads(PlacedLayout layout, size_t sequence) {
           model_.layer_seconds(recomputing, group) / model_.layer_seconds(layout, group);
       least_share = std::min(least_share, share);
     }
-    layout.placement.runs = fastest_spread(layout, groups);
+    spread_fastest(layout, sequence, settled);
   }
   QuickBound bound = model_.quick_bounds(layout);
   if (in_part || groups.size() > 2) bound.waits = 0;
-  for (Run& run : layout.placement.runs) {
-    run.pipeline_ranks = pipeline_capacity(layout, cluster_.groups[run.group]);
+  for (size_t i = settled; i < groups.size(); ++i) {
+    layout.placement.runs[i].pipeline_ranks = room(layout, groups[i]);
   }
   bound.trips.clear();
   if (!in_part || !options_.profile) bound.trips = model_.trips(layout);
@@ -139,7 +149,8 @@ Candidate Lookout::degrees(const Layout& layout, size_t sequence, int64_t order)
                       choice.optimizer_sharding != options.front().optimizer_sharding;
     if (adds && !options_.profile) continue;
     take(choice, candidate.layout, sequence);
-    candidate.seconds = std::min(candidate.seconds, bound_of_spreads(candidate.layout, sequence));
+    candidate.seconds =
+        std::min(candidate.seconds, bound_of_spreads(candidate.layout, sequence, 0));
   }
   return candidate;
 }
@@ -150,7 +161,7 @@ std::vector<Candidate> Lookout::with_options(const Candidate& degrees) {
   candidate.known = sequences_[degrees.sequence].size() > 1 ? Known::options : Known::spread;
   for (const Options& choice : options(degrees.layout, degrees.sequence)) {
     take(choice, candidate.layout, degrees.sequence);
-    candidate.seconds = bound_of_spreads(candidate.layout, degrees.sequence);
+    candidate.seconds = bound_of_spreads(candidate.layout, degrees.sequence, 0);
     result.push_back(candidate);
     candidate.order += kMostCompletions * kMostSpreads;
   }
@@ -161,6 +172,7 @@ std::vector<Candidate> Lookout::with_options(const Candidate& degrees) {
 Look Lookout::open_options(const Candidate& degrees) {
   Look look;
   for (Candidate& candidate : with_options(degrees)) {
+    if (candidate.known == Known::options && !options_.any_memory) make_fit(candidate, look);
     const bool may_fit = candidate.known == Known::options || options_.any_memory ||
                          lacks_on_average(candidate.layout) <= 0;
     (may_fit ? look.found : look.set_aside).push_back(std::move(candidate));
@@ -172,18 +184,47 @@ double Lookout::lacks_on_average(const PlacedLayout& layout) {
   return model_.average_resident(layout) - model_.average_device_memory(layout);
 }
 
+// Settles one run more, in all ways that leave a rank or more for each of those behind it, and no
+// more than they have room for. The last two go together.
 Look Lookout::spread(const Candidate& options) {
+  const std::vector<size_t>& groups = sequences_[options.sequence];
+  const size_t at = options.settled, behind = groups.size() - at - 1;
+  int left = options.layout.pipeline, room_behind = 0;
+  for (size_t i = 0; i < groups.size(); ++i) {
+    if (i < at) left -= options.layout.placement.runs[i].pipeline_ranks;
+    if (i > at) room_behind += room(options.layout, groups[i]);
+  }
+  const int fewest = std::max(1, left - room_behind);
+  const int most = std::min(room(options.layout, groups[at]), left - static_cast<int>(behind));
   Look look;
-  int64_t order = options.order;
-  for (auto& runs : spreads(options.layout, cluster_, sequences_[options.sequence])) {
+  for (int ranks = fewest; ranks <= most; ++ranks) {
     Candidate& candidate = look.found.emplace_back(options);
-    candidate.layout.placement.runs = std::move(runs);
-    candidate.order = order;
-    order += kMostCompletions;
-    candidate.known = Known::spread;
-    candidate.seconds = model_.quick_bound(candidate.layout);
+    candidate.settled = at + 1;
+    candidate.numbers = std::max<int64_t>(1, options.numbers / (most - fewest + 1));
+    candidate.order += (ranks - fewest) * candidate.numbers * kMostCompletions;
+    candidate.layout.placement.runs[at].pipeline_ranks = ranks;
+    spread_fastest(candidate.layout, options.sequence, candidate.settled);
+    if (behind == 1) candidate.known = Known::spread;
+    candidate.seconds = behind == 1 ? model_.quick_bound(candidate.layout)
+                                    : bound_of_spreads(candidate.layout, options.sequence, at + 1);
+    if (!options_.any_memory) make_fit(candidate, look);
   }
   return look;
+}
+
+// Where memory for its layers makes a candidate later, what does not fit may have been faster.
+void Lookout::make_fit(Candidate& candidate, Look& look) {
+  PlacedLayout roomy = candidate.layout;
+  const size_t runs = roomy.placement.runs.size();
+  const size_t settled = candidate.known == Known::spread ? runs : candidate.settled;
+  for (size_t i = settled; i < runs; ++i) {
+    roomy.placement.runs[i].pipeline_ranks = room(roomy, roomy.placement.runs[i].group);
+  }
+  const double fitting = model_.fitting_bound(roomy, settled);
+  if (fitting <= candidate.seconds) return;
+  if (look.missed.empty()) look.missed.push_back({candidate.seconds, 0, std::nullopt});
+  look.missed.front().seconds = std::min(look.missed.front().seconds, candidate.seconds);
+  candidate.seconds = fitting;
 }
 
 Lookout::Cut Lookout::cut_of(const PlacedLayout& layout, std::vector<Stage> stages) const {

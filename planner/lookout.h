@@ -55,8 +55,10 @@ class Lookout {
   struct Cuts;
 
   void take(const Options& options, PlacedLayout& layout, size_t sequence);
-  std::vector<Run> fastest_spread(const Layout& layout, const std::vector<size_t>& groups);
-  double bound_of_spreads(PlacedLayout layout, size_t sequence);
+  int room(const Layout& layout, size_t group) const;
+  void spread_fastest(PlacedLayout& layout, size_t sequence, size_t settled);
+  double bound_of_spreads(PlacedLayout layout, size_t sequence, size_t settled);
+  void make_fit(Candidate& candidate, Look& look);
   Look open_options(const Candidate& degrees);
   Look spread(const Candidate& options);
   Look find_paths(Candidate candidate, const Enough& enough);

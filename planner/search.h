@@ -85,7 +85,7 @@ struct NoPlan {
 //   optimizer sharding    off, on
 //   placement             replicas or pipeline ranks side by side, or the replicas of a node (Near)
 //   kinds of node         one node group, or a pipeline through several of GPU nodes, in any order
-//                         (of more than four groups in that of the file), each pipeline rank on
+//                         (of more than three groups in that of the file), each pipeline rank on
 //                         one; or replicas of several kinds (replica_lookout.h)
 // On CPU nodes the options stay off unless pinned: CPU ranks run without them. A layout is taken
 // when its predicted memory fits the device. The search is exact under the cost model: every layout

@@ -392,13 +392,15 @@ const StepModel::Resident& StepModel::resident(const PlacedLayout& layout) {
   if (known != residents_.end()) return known->second;
   PlacedLayout whole = layout;
   whole.pipeline = 1;
+  double reserve = 0;
   const auto bytes = [&](int layers) {
     const std::vector<Stage> stages = {{.layers = layers, .embedding = true, .head = true}};
     const MemoryParts parts = resident_memory(job_, execution_, whole, stages, cpu).front();
+    reserve = parts.reserve;
     return parts.parameters + parts.gradients + parts.optimizer;
   };
-  const double all = bytes(job_.model.layers);
-  return residents_.emplace(key, Resident{all, (all - bytes(0)) / job_.model.layers}).first->second;
+  const double all = bytes(job_.model.layers), layer = (all - bytes(0)) / job_.model.layers;
+  return residents_.emplace(key, Resident{all, layer, reserve}).first->second;
 }
 
 // The costs with what each op takes while others run on the same cores.

@@ -94,6 +94,9 @@ class StepModel {
     return quick_bounds(layout).seconds(layout.micro_batches);
   }
   double network_bound(const PlacedLayout& layout);
+  // Of layouts that have the memory, on these runs or all that begin with so many of them;
+  // infinite: none has.
+  double fitting_bound(const PlacedLayout& layout, size_t settled);
   // Of the quick bounds. Where runs hold more ranks than the layout has, those of all layouts that
   // have no more on any of them.
   std::vector<Trip> trips(const PlacedLayout& layout) { return trips(layout, 0); }
@@ -166,33 +169,44 @@ class StepModel {
     double total() const { return std::max(agreed + optimizer, links); }
   };
 
-  // Of all pipeline ranks together, and of a layer: parameters, gradients and optimizer state.
+  // Of all pipeline ranks together, and of a layer: parameters, gradients and optimizer state. And
+  // what a rank has in reserve.
   struct Resident {
-    double all = 0, layer = 0;
+    double all = 0, layer = 0, reserve = 0;
   };
   const Resident& resident(const PlacedLayout& layout);
   // Where a message takes so long from one pipeline rank to the next.
   QuickBound quick_bounds(const PlacedLayout& layout, double message);
   std::vector<Trip> trips(const PlacedLayout& layout, double message);
   double reductions_bound(const PlacedLayout& layout);
+  int most_layers(const PlacedLayout& layout, size_t group, Recompute recompute);
   std::vector<PartTimes> part_times(const PlacedLayout& layout);
   std::vector<Stage> fastest_cut(const PlacedLayout& layout, const std::vector<StagePlace>& places);
   // Null where the figures of no profile stand behind this layout.
   const MeasuredStep* measured(const PlacedLayout& layout) const;
   // What a device of average speed takes.
   const ModelSeconds& run_seconds(const PlacedLayout& layout, const Run& run, Recompute recompute);
+  // Calls back with the ranks of a run, the first of which has this number, that recompute and
+  // those that do not, if any.
+  template <class Callback>
+  static void for_each_part(const PlacedLayout& layout, const Run& run, int first,
+                            Callback callback) {
+    const int end = first + run.pipeline_ranks;
+    const int split =
+        layout.recompute_ranks == 0 ? end : std::clamp(layout.recompute_ranks, first, end);
+    if (split > first) callback(layout.recompute, split - first);
+    if (end > split) callback(Recompute::none, end - split);
+  }
   // Calls back with what consecutive pipeline ranks take that take the same, and how many these
   // are.
   template <class Callback>
   void for_each_kind(const PlacedLayout& layout, Callback callback) {
     int first = 0;
     for (const Run& run : layout.placement.runs) {
-      const int end = first + run.pipeline_ranks;
-      const int split =
-          layout.recompute_ranks == 0 ? end : std::clamp(layout.recompute_ranks, first, end);
-      if (split > first) callback(run_seconds(layout, run, layout.recompute), split - first);
-      if (end > split) callback(run_seconds(layout, run, Recompute::none), end - split);
-      first = end;
+      for_each_part(layout, run, first, [&](Recompute recompute, int ranks) {
+        callback(run_seconds(layout, run, recompute), ranks);
+      });
+      first += run.pipeline_ranks;
     }
   }
   double pace(const PlacedLayout& layout) const;
@@ -273,6 +287,8 @@ class StepModel {
   const Schedule* own_;
   std::vector<NodeKind> kinds_;                              // by node group
   std::map<std::tuple<int, int, int>, Resident> residents_;  // tensor, shards, gradient buffers
+  // Of a layer, by tensor, micro-batch, sequence parallel and recompute.
+  std::map<std::tuple<int, int, bool, Recompute>, double> activations_;
   // Tensor, data, and where they sit.
   using Ranks = std::tuple<int, int, Near, std::vector<Run>, std::vector<ReplicaSet>, size_t>;
   std::map<Ranks, Path, std::less<>> data_paths_;

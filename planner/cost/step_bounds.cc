@@ -1,5 +1,8 @@
 #include <algorithm>
+#include <cmath>
+#include <cstdint>
 #include <limits>
+#include <tuple>
 #include <vector>
 
 #include "planner/cost/step.h"
@@ -44,6 +47,57 @@ double whole_layers_seconds(std::vector<RankKind>& kinds, int layers, double per
     held += next->ranks;
   }
   return seconds;
+}
+
+// Alike pipeline ranks: how many at most, the time of a layer, and the most layers of one.
+struct FittingRanks {
+  int ranks = 0;
+  double layer = 0;
+  int most = 0;
+
+  int layers_within(double seconds) const {
+    constexpr double kRounding = 1 + 1e-12;
+    return static_cast<int>(std::min(1.0 * most, seconds / layer * kRounding));
+  }
+};
+
+// With `left` ranks of the open ones, those that do most.
+int64_t all_within(double seconds, const std::vector<FittingRanks>& fixed,
+                   std::vector<FittingRanks>& open, int left) {
+  int64_t layers = 0;
+  for (const FittingRanks& kind : fixed) {
+    layers += int64_t{kind.ranks} * kind.layers_within(seconds);
+  }
+  std::sort(open.begin(), open.end(), [&](const FittingRanks& a, const FittingRanks& b) {
+    return a.layers_within(seconds) > b.layers_within(seconds);
+  });
+  for (const FittingRanks& kind : open) {
+    const int ranks = std::min(left, kind.ranks);
+    layers += int64_t{ranks} * kind.layers_within(seconds);
+    left -= ranks;
+  }
+  return layers;
+}
+
+// In which they can do so many layers; infinite: never.
+double least_seconds_for(int layers, const std::vector<FittingRanks>& fixed,
+                         std::vector<FittingRanks>& open, int left) {
+  double longest = 0, one_layer = kNone;
+  const auto look_at = [&](const FittingRanks& kind) {
+    longest = std::max(longest, kind.layer * kind.most);
+    one_layer = std::min(one_layer, kind.layer);
+  };
+  std::for_each(fixed.begin(), fixed.end(), look_at);
+  std::for_each(open.begin(), open.end(), look_at);
+  if (all_within(longest, fixed, open, left) < layers) return kNone;
+  constexpr double kClose = 1 + 1.0 / 4096;
+  constexpr double kLess = 1 - 1e-9;
+  double early = one_layer * kLess;
+  for (double late = longest; late > early * kClose;) {
+    const double between = std::sqrt(early * late);
+    (all_within(between, fixed, open, left) < layers ? early : late) = between;
+  }
+  return early;
 }
 
 }  // namespace
@@ -160,6 +214,53 @@ double StepModel::network_bound(const PlacedLayout& layout) {
     seconds = std::max(seconds, hop + transfer * m);
   }
   return std::max(seconds, quick_bounds(layout, message).seconds(m));
+}
+
+// What the layers have resident, and their activations of a micro-batch, which are all there when
+// it turns back.
+int StepModel::most_layers(const PlacedLayout& layout, size_t group, Recompute recompute) {
+  const auto key =
+      std::make_tuple(layout.tensor, layout.micro_batch, layout.sequence_parallel, recompute);
+  auto activation = activations_.find(key);
+  if (activation == activations_.end()) {
+    const WorkShape shape = work_shape(job_, execution_, layout, recompute);
+    const double bytes = stage_activation_bytes(job_.model, shape, on_cpu(layout), {.layers = 1});
+    activation = activations_.emplace(key, bytes).first;
+  }
+  constexpr double kRounding = 1 + 1e-9;
+  const Resident& resident = this->resident(layout);
+  const double room = kinds_[group].nodes().device.memory_bytes - resident.reserve;
+  const double layers = room / (resident.layer + activation->second) * kRounding;
+  return static_cast<int>(std::clamp(layers, 0.0, 1.0 * job_.model.layers));
+}
+
+// The least time of a micro-batch in which ranks with memory for so many layers can do them all,
+// embedding and head aside. Ranks that are still open go where they do most.
+double StepModel::fitting_bound(const PlacedLayout& layout, size_t settled) {
+  std::vector<FittingRanks> fixed, open;
+  int left = layout.pipeline, first = 0;
+  for (size_t i = 0; i < layout.placement.runs.size(); ++i) {
+    const Run& run = layout.placement.runs[i];
+    const auto ranks_of = [&](Recompute recompute, int ranks) -> FittingRanks {
+      return {ranks, seconds_of_layer(layout, run_seconds(layout, run, recompute)),
+              most_layers(layout, run.group, recompute)};
+    };
+    if (i < settled) {
+      for_each_part(layout, run, first, [&](Recompute recompute, int ranks) {
+        fixed.push_back(ranks_of(recompute, ranks));
+      });
+      left -= run.pipeline_ranks;
+      first += run.pipeline_ranks;
+      continue;
+    }
+    open.push_back(ranks_of(layout.recompute, run.pipeline_ranks));
+    if (layout.recompute_ranks == 0) continue;
+    const FittingRanks others = ranks_of(Recompute::none, 0);
+    open.back().layer = std::min(open.back().layer, others.layer);
+    open.back().most = std::max(open.back().most, others.most);
+  }
+  const double micro_batch = least_seconds_for(job_.model.layers, fixed, open, left);
+  return pace(layout) * micro_batch * layout.micro_batches;
 }
 
 // A chunk's gradients are all there once its rank has done all forwards, of all its chunks, as each

@@ -57,13 +57,30 @@ PlacedLayout random_layout(const Cluster& cluster, std::mt19937& random) {
   return layout;
 }
 
-// However the layers are cut, whatever the kinds of node, and with any schedule.
-TEST(StepBounds, HoldForAnyCutOnKindsOfNode) {
+// The same nodes with just the memory that the ranks on them need.
+Cluster just_fitting(Cluster cluster, const PlacedLayout& layout,
+                     const std::vector<MemoryParts>& memory) {
+  for (const Run& run : layout.placement.runs) cluster.groups[run.group].device.memory_bytes = 0;
+  for (int rank = 0; rank < layout.pipeline; ++rank) {
+    double& there = cluster.groups[layout.run_of(rank).group].device.memory_bytes;
+    there = std::max(there, memory[static_cast<size_t>(rank)].total());
+  }
+  return cluster;
+}
+
+PlacedLayout with_all_room(PlacedLayout layout, const Cluster& cluster) {
+  for (Run& run : layout.placement.runs) {
+    run.pipeline_ranks = pipeline_capacity(layout, cluster.groups[run.group]);
+  }
+  return layout;
+}
+
+// Calls back with layouts, cuts and schedules of random jobs on random kinds of node.
+template <class Callback>
+void for_random_cuts(int trials, Callback callback) {
   std::mt19937 random(7);
-  int held = 0, by_trips = 0, by_the_network = 0;
-  for (int trial = 0; trial < 2000; ++trial) {
+  for (int trial = 0; trial < trials; ++trial) {
     const auto [job, cluster] = random_space(random);
-    StepModel model(job, cluster);
     PlacedLayout layout = random_layout(cluster, random);
     if (layout.pipeline == 0) continue;
     for (const std::string& name : built_schedules()) {
@@ -78,27 +95,54 @@ TEST(StepBounds, HoldForAnyCutOnKindsOfNode) {
       }
       const auto cut =
           random_cut(job.model.layers, places_of(name, layout.pipeline, layout.chunks), random);
-      const auto schedule = make_schedule(request);
-      for (const Near near : near_choices(layout, cluster)) {
-        layout.placement.near = near;
-        SCOPED_TRACE(fmt::format("{}: {} of {} ranks, {} replicas", trial, name, layout.pipeline,
-                                 layout.data));
-        const double step = model.predict(layout, cut, schedule).step_seconds;
-        QuickBound bound = model.quick_bounds(layout);
-        const double quick = bound.seconds(layout.micro_batches);
-        const double network = model.network_bound(layout);
-        ASSERT_LE(quick, step * (1 + 1e-9));
-        ASSERT_LE(network, step * (1 + 1e-9));
-        bound.trips.clear();
-        by_trips += bound.seconds(layout.micro_batches) < quick ? 1 : 0;
-        by_the_network += quick < network ? 1 : 0;
-        ++held;
-      }
+      SCOPED_TRACE(fmt::format("{}: {} of {} ranks", trial, name, layout.pipeline));
+      callback(job, cluster, layout, cut, make_schedule(request));
     }
   }
+}
+
+// However the layers are cut, whatever the kinds of node, and with any schedule.
+TEST(StepBounds, HoldForAnyCutOnKindsOfNode) {
+  int held = 0, by_trips = 0, by_the_network = 0;
+  for_random_cuts(2000, [&](const Job& job, const Cluster& cluster, PlacedLayout layout,
+                            const std::vector<Stage>& cut, const Schedule& schedule) {
+    StepModel model(job, cluster);
+    for (const Near near : near_choices(layout, cluster)) {
+      layout.placement.near = near;
+      const double allowed = model.predict(layout, cut, schedule).step_seconds * (1 + 1e-9);
+      QuickBound bound = model.quick_bounds(layout);
+      const double quick = bound.seconds(layout.micro_batches);
+      const double network = model.network_bound(layout);
+      ASSERT_LE(quick, allowed);
+      ASSERT_LE(network, allowed);
+      bound.trips.clear();
+      by_trips += bound.seconds(layout.micro_batches) < quick ? 1 : 0;
+      by_the_network += quick < network ? 1 : 0;
+      ++held;
+    }
+  });
   EXPECT_GT(held, 5000);
   EXPECT_GT(by_trips, 1000);
   EXPECT_GT(by_the_network, 1000);
+}
+
+// On nodes that have no byte more than such a cut and schedule take.
+TEST(StepBounds, OfWhatFitsHoldWhereACutJustFits) {
+  int held = 0, by_memory = 0;
+  for_random_cuts(500, [&](const Job& job, const Cluster& cluster, const PlacedLayout& layout,
+                           const std::vector<Stage>& cut, const Schedule& schedule) {
+    const Cluster tight =
+        just_fitting(cluster, layout, StepModel(job, cluster).memory(layout, cut, schedule));
+    StepModel model(job, tight);
+    const double allowed = model.predict(layout, cut, schedule).step_seconds * (1 + 1e-9);
+    const double fitting = model.fitting_bound(layout, layout.placement.runs.size());
+    ASSERT_LE(fitting, allowed);
+    ASSERT_LE(model.fitting_bound(with_all_room(layout, tight), 0), allowed);
+    by_memory += model.quick_bound(layout) < fitting ? 1 : 0;
+    ++held;
+  });
+  EXPECT_GT(held, 1000);
+  EXPECT_GT(by_memory, 100);
 }
 
 double longest(const std::vector<Trip>& trips, double micro_batches) {
