@@ -273,8 +273,9 @@ class Search {
   double closest() const { return miss_ ? miss_->missing_bytes() : kNever; }
 
   Enough enough() const {
-    const bool ranked = fastest_.size() == wanted();
-    return {closest(), ranked ? candidates_[fastest_.back()].seconds : kNever};
+    Enough result{.missing = closest()};
+    if (fastest_.size() == wanted()) result.seconds = candidates_[fastest_.back()].seconds;
+    return result;
   }
 
   void note(Look::Missed missed) {
