@@ -36,8 +36,9 @@ struct CutMemory {
 // Whatever the number of micro-batches.
 struct CutTimes {
   Costs costs;
-  // By pipeline rank: the work of a micro-batch, and what of its reductions follows all work.
-  std::vector<double> work, reduction;
+  // By pipeline rank: the work of a micro-batch, and what of its reductions follows all work; all
+  // its reductions, and the part of the work that none of them begins before.
+  std::vector<double> work, reduction, reductions, work_before;
   double optimizer = 0;  // what follows
 };
 

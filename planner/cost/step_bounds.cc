@@ -282,7 +282,9 @@ double StepModel::reductions_bound(const PlacedLayout& layout) {
 }
 
 CutTimes StepModel::cut_times(const PlacedLayout& layout, const std::vector<Stage>& stages) {
-  CutTimes times{costs(layout, stages), {}, {}, optimizer_seconds(layout, stages)};
+  CutTimes times;
+  times.costs = costs(layout, stages);
+  times.optimizer = optimizer_seconds(layout, stages);
   add_reductions(layout, stages, times);
   return times;
 }
@@ -298,18 +300,29 @@ void StepModel::move(const PlacedLayout& layout, const std::vector<Stage>& stage
 }
 
 // A rank's gradients of its last chunk to finish are there after all its work, and still have to
-// be reduced.
+// be reduced. Those of its first chunk to finish are there after all its forwards, as those of a
+// micro-batch come before its backwards, and that chunk's backwards.
 void StepModel::add_reductions(const PlacedLayout& layout, const std::vector<Stage>& stages,
                                CutTimes& times) {
-  const std::vector<double> reductions = reduction_seconds(layout, stages);
-  times.work.assign(static_cast<size_t>(layout.pipeline), 0);
-  times.reduction.assign(static_cast<size_t>(layout.pipeline), 1e30);
+  const std::vector<double> seconds = reduction_seconds(layout, stages);
+  const auto ranks = static_cast<size_t>(layout.pipeline);
+  std::vector<double> forwards(ranks, 0), least_backward(ranks, kNone);
+  times.work.assign(ranks, 0);
+  times.reduction.assign(ranks, kNone);
+  times.reductions.assign(ranks, 0);
   for (size_t s = 0; s < stages.size(); ++s) {
     const auto rank = static_cast<size_t>(stages[s].pipeline_rank);
     const StageCost& cost = times.costs.stages[s];
     times.work[rank] += work_of(layout, cost);
-    const double hidden = hidden_reduction(stages[s], cost.backward(), reductions[s]);
-    times.reduction[rank] = std::min(times.reduction[rank], reductions[s] - hidden);
+    forwards[rank] += cost.forward;
+    least_backward[rank] = std::min(least_backward[rank], cost.backward());
+    const double shown = seconds[s] - hidden_reduction(stages[s], cost.backward(), seconds[s]);
+    times.reduction[rank] = std::min(times.reduction[rank], shown);
+    times.reductions[rank] += shown;
+  }
+  times.work_before = forwards;
+  for (size_t rank = 0; rank < ranks && layout.trains(); ++rank) {
+    times.work_before[rank] += least_backward[rank];
   }
 }
 
@@ -326,6 +339,7 @@ StepBound StepModel::bound_on_cut(const PlacedLayout& layout, const CutTimes& ti
   // No rank has all its gradients summed earlier.
   for (size_t rank = 0; rank < times.work.size(); ++rank) {
     bound.add(times.reduction[rank], times.work[rank]);
+    bound.add(times.reductions[rank], times.work_before[rank]);
   }
   bound.then(times.optimizer);
   return bound;

@@ -115,6 +115,7 @@ TEST(StepBounds, HoldForAnyCutOnKindsOfNode) {
       const double network = model.network_bound(layout);
       ASSERT_LE(quick, allowed);
       ASSERT_LE(network, allowed);
+      ASSERT_LE(model.cut_bound(layout, model.cut_times(layout, cut)), allowed);
       bound.trips.clear();
       by_trips += bound.seconds(layout.micro_batches) < quick ? 1 : 0;
       by_the_network += quick < network ? 1 : 0;
