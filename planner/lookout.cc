@@ -275,8 +275,8 @@ Look Lookout::find_paths(Candidate candidate, const Enough& enough) {
   for (const Near near : near_choices(layout, cluster_)) {
     layout.placement.near = near;
     least = std::min(least, model_.network_bound(layout));
+    if (least <= candidate.seconds) return complete(std::move(candidate), enough);
   }
-  if (least <= candidate.seconds) return complete(std::move(candidate), enough);
   candidate.seconds = least;
   Look look;
   look.found.push_back(std::move(candidate));
