@@ -1,8 +1,6 @@
 #include "planner/lookout.h"
 
 #include <algorithm>
-#include <cstdio>
-#include <ctime>
 #include <limits>
 #include <numeric>
 #include <utility>

@@ -198,7 +198,7 @@ std::vector<Trip> StepModel::trips(const PlacedLayout& layout, double message) {
   return trips;
 }
 
-// Messages are no part of what was measured, where they are in it.
+// Measured steps have their messages and reductions in them.
 double StepModel::network_bound(const PlacedLayout& layout) {
   const double m = layout.micro_batches;
   if (measured(layout)) return quick_bounds(layout).seconds(m);
