@@ -104,6 +104,15 @@ void Lookout::spread_fastest(PlacedLayout& layout, size_t sequence, size_t settl
   }
 }
 
+// After so many runs, all pipeline ranks that there is room for.
+PlacedLayout Lookout::with_room(PlacedLayout layout, size_t settled) const {
+  std::vector<Run>& runs = layout.placement.runs;
+  for (size_t i = settled; i < runs.size(); ++i) {
+    runs[i].pipeline_ranks = room(layout, runs[i].group);
+  }
+  return layout;
+}
+
 // Of all ways to spread a layout over its node groups that begin with so many of its runs. With as
 // many ranks as possible on the fastest the pipeline has done most at any time, but for what ranks
 // wait for at first where a third group lies between others. Which group the ranks belong to that
@@ -127,11 +136,8 @@ double Lookout::bound_of_spreads(PlacedLayout layout, size_t sequence, size_t se
   }
   QuickBound bound = model_.quick_bounds(layout);
   if (in_part || groups.size() > 2) bound.waits = 0;
-  for (size_t i = settled; i < groups.size(); ++i) {
-    layout.placement.runs[i].pipeline_ranks = room(layout, groups[i]);
-  }
   bound.trips.clear();
-  if (!in_part || !options_.profile) bound.trips = model_.trips(layout);
+  if (!in_part || !options_.profile) bound.trips = model_.trips(with_room(layout, settled));
   return least_share * bound.seconds(layout.micro_batches);
 }
 
@@ -212,13 +218,10 @@ Look Lookout::spread(const Candidate& options) {
 
 // Where memory for its layers makes a candidate later, what does not fit may have been faster.
 void Lookout::make_fit(Candidate& candidate, Look& look) {
-  PlacedLayout roomy = candidate.layout;
-  const size_t runs = roomy.placement.runs.size();
-  const size_t settled = candidate.known == Known::spread ? runs : candidate.settled;
-  for (size_t i = settled; i < runs; ++i) {
-    roomy.placement.runs[i].pipeline_ranks = room(roomy, roomy.placement.runs[i].group);
-  }
-  const double fitting = model_.fitting_bound(roomy, settled);
+  const bool all_settled = candidate.known == Known::spread;
+  const size_t runs = candidate.layout.placement.runs.size();
+  const size_t settled = all_settled ? runs : candidate.settled;
+  const double fitting = model_.fitting_bound(with_room(candidate.layout, settled), settled);
   if (fitting <= candidate.seconds) return;
   if (look.missed.empty()) look.missed.push_back({candidate.seconds, 0, std::nullopt});
   look.missed.front().seconds = std::min(look.missed.front().seconds, candidate.seconds);

@@ -57,6 +57,7 @@ class Lookout {
   void take(const Options& options, PlacedLayout& layout, size_t sequence);
   int room(const Layout& layout, size_t group) const;
   void spread_fastest(PlacedLayout& layout, size_t sequence, size_t settled);
+  PlacedLayout with_room(PlacedLayout layout, size_t settled) const;
   double bound_of_spreads(PlacedLayout layout, size_t sequence, size_t settled);
   void make_fit(Candidate& candidate, Look& look);
   Look open_options(const Candidate& degrees);

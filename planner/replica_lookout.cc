@@ -196,6 +196,7 @@ double ReplicaLookout::bound_of(const PlacedLayout& layout) {
     StepBound& bound = bounds.emplace_back();
     bound.add(0, quick.slowest);
     bound.add(quick.waits, quick.average);
+    // No rank of a kind is faster than others.
     for (const Trip& trip : quick.trips) bound.add(trip.once, trip.each);
   }
   return least_seconds(layout.placement.sets, bounds, static_cast<double>(total_of(job_, layout)));

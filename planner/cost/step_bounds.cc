@@ -21,36 +21,9 @@ double seconds_of_layer(const Layout& layout, const ModelSeconds& model) {
   return std::max(work_of(layout, model.layer.total()), kLeastSeconds);
 }
 
-// Consecutive pipeline ranks that take the same, and the layers of each.
+// Pipeline ranks that take the same: how many, or how many at most where that is open, the time of
+// a layer, and the most layers of one.
 struct RankKind {
-  int ranks = 0;
-  double layer = 0;
-  int layers = 0;
-};
-
-// In which they can do so many layers, when none is split: the counts that fit into the time in
-// which they could, were layers divisible, and then the kind that is through with one more first.
-double whole_layers_seconds(std::vector<RankKind>& kinds, int layers, double per_second) {
-  int held = 0;
-  for (RankKind& kind : kinds) {
-    kind.layers = static_cast<int>(layers / per_second / kind.layer);
-    held += kind.layers * kind.ranks;
-  }
-  double seconds = 0;
-  while (held < layers) {
-    const auto with_one_more = [](const RankKind& kind) { return (kind.layers + 1) * kind.layer; };
-    const auto next = std::min_element(
-        kinds.begin(), kinds.end(),
-        [&](const auto& a, const auto& b) { return with_one_more(a) < with_one_more(b); });
-    seconds = with_one_more(*next);
-    ++next->layers;
-    held += next->ranks;
-  }
-  return seconds;
-}
-
-// Alike pipeline ranks: how many at most, the time of a layer, and the most layers of one.
-struct FittingRanks {
   int ranks = 0;
   double layer = 0;
   int most = 0;
@@ -59,19 +32,36 @@ struct FittingRanks {
     constexpr double kRounding = 1 + 1e-12;
     return static_cast<int>(std::min(1.0 * most, seconds / layer * kRounding));
   }
+  double seconds_of_one_more(double seconds) const {
+    const int layers = layers_within(seconds);
+    return layers < most ? (layers + 1) * layer : kNone;
+  }
 };
 
-// With `left` ranks of the open ones, those that do most.
-int64_t all_within(double seconds, const std::vector<FittingRanks>& fixed,
-                   std::vector<FittingRanks>& open, int left) {
-  int64_t layers = 0;
-  for (const FittingRanks& kind : fixed) {
-    layers += int64_t{kind.ranks} * kind.layers_within(seconds);
+// Ranks of fixed kinds and, of the open ones, so many that do most.
+struct RankKinds {
+  std::vector<RankKind> fixed, open;
+  int ranks_of_open = 0;
+
+  int64_t layers_within(double seconds);
+  double least_seconds(int layers);
+
+ private:
+  template <class Callback>
+  void for_each(Callback callback) const {
+    std::for_each(fixed.begin(), fixed.end(), callback);
+    std::for_each(open.begin(), open.end(), callback);
   }
-  std::sort(open.begin(), open.end(), [&](const FittingRanks& a, const FittingRanks& b) {
+};
+
+int64_t RankKinds::layers_within(double seconds) {
+  int64_t layers = 0;
+  for (const RankKind& kind : fixed) layers += int64_t{kind.ranks} * kind.layers_within(seconds);
+  std::sort(open.begin(), open.end(), [&](const RankKind& a, const RankKind& b) {
     return a.layers_within(seconds) > b.layers_within(seconds);
   });
-  for (const FittingRanks& kind : open) {
+  int left = ranks_of_open;
+  for (const RankKind& kind : open) {
     const int ranks = std::min(left, kind.ranks);
     layers += int64_t{ranks} * kind.layers_within(seconds);
     left -= ranks;
@@ -79,23 +69,25 @@ int64_t all_within(double seconds, const std::vector<FittingRanks>& fixed,
   return layers;
 }
 
-// In which they can do so many layers; infinite: never.
-double least_seconds_for(int layers, const std::vector<FittingRanks>& fixed,
-                         std::vector<FittingRanks>& open, int left) {
-  double longest = 0, one_layer = kNone;
-  const auto look_at = [&](const FittingRanks& kind) {
-    longest = std::max(longest, kind.layer * kind.most);
-    one_layer = std::min(one_layer, kind.layer);
-  };
-  std::for_each(fixed.begin(), fixed.end(), look_at);
-  std::for_each(open.begin(), open.end(), look_at);
-  if (all_within(longest, fixed, open, left) < layers) return kNone;
-  constexpr double kClose = 1 + 1.0 / 4096;
-  constexpr double kLess = 1 - 1e-9;
-  double early = one_layer * kLess;
-  for (double late = longest; late > early * kClose;) {
+// In which they can do so many layers, when none is split; infinite: never. Once that is known
+// closely, the times at which some rank is through with one layer more are few.
+double RankKinds::least_seconds(int layers) {
+  double late = 0, early = kNone;
+  for_each([&](const RankKind& kind) {
+    late = std::max(late, kind.layer * kind.most);
+    early = std::min(early, kind.layer);
+  });
+  if (layers_within(late) < layers) return kNone;
+  constexpr double kLess = 1 - 1e-9, kClose = 1 + 1.0 / 256;
+  early *= kLess;
+  while (late > early * kClose) {
     const double between = std::sqrt(early * late);
-    (all_within(between, fixed, open, left) < layers ? early : late) = between;
+    (layers_within(between) < layers ? early : late) = between;
+  }
+  while (layers_within(early) < layers) {
+    double next = kNone;
+    for_each([&](const RankKind& kind) { next = std::min(next, kind.seconds_of_one_more(early)); });
+    early = next;
   }
   return early;
 }
@@ -110,13 +102,13 @@ double least_seconds_for(int layers, const std::vector<FittingRanks>& fixed,
 QuickBound StepModel::quick_bounds(const PlacedLayout& layout, double message) {
   double per_second = 0, embedding = kNone, head = kNone;
   double first_forward = kNone, layer_forward = kNone, first_head = 0, last_head = 0;
-  std::vector<RankKind> kinds;
-  kinds.reserve(2 * layout.placement.runs.size());
+  const int layers = job_.model.layers;
+  RankKinds kinds;
   for_each_kind(layout, [&](const ModelSeconds& model, int ranks) {
     const double layer = seconds_of_layer(layout, model);
     last_head = work_of(layout, model.head.total());
-    if (kinds.empty()) first_head = last_head;
-    kinds.push_back({ranks, layer});
+    if (kinds.fixed.empty()) first_head = last_head;
+    kinds.fixed.push_back({ranks, layer, layers});
     per_second += ranks / layer;
     embedding = std::min(embedding, work_of(layout, model.embedding.total()) / layer);
     head = std::min(head, last_head / layer);
@@ -124,10 +116,9 @@ QuickBound StepModel::quick_bounds(const PlacedLayout& layout, double message) {
     layer_forward = std::min(layer_forward, model.layer.total().forward);
   });
   const double pace = this->pace(layout);
-  const int layers = job_.model.layers;
   QuickBound bound;
   bound.average = pace * (layers + embedding + head) / per_second;
-  bound.slowest = std::max(bound.average, pace * whole_layers_seconds(kinds, layers, per_second));
+  bound.slowest = std::max(bound.average, pace * kinds.least_seconds(layers));
   if (const MeasuredStep* profile = measured(layout)) {
     bound.slowest = std::max(bound.slowest, profile->average_bound(layout, bound.average));
     return bound;
@@ -136,7 +127,7 @@ QuickBound StepModel::quick_bounds(const PlacedLayout& layout, double message) {
   bound.slowest = std::max(bound.slowest, pace * std::min(first_head, last_head));
   double waits = 0;  // by rank, in layers of that rank
   double first = 0;
-  for (const RankKind& kind : kinds) {
+  for (const RankKind& kind : kinds.fixed) {
     const double ranks = kind.ranks, last = first + ranks - 1;
     const double behind_0 = first == 0 ? ranks - 1 : ranks;
     const double before = (first + last) / 2 * ranks;  // sum of r
@@ -237,30 +228,30 @@ int StepModel::most_layers(const PlacedLayout& layout, size_t group, Recompute r
 // The least time of a micro-batch in which ranks with memory for so many layers can do them all,
 // embedding and head aside. Ranks that are still open go where they do most.
 double StepModel::fitting_bound(const PlacedLayout& layout, size_t settled) {
-  std::vector<FittingRanks> fixed, open;
-  int left = layout.pipeline, first = 0;
+  RankKinds kinds;
+  kinds.ranks_of_open = layout.pipeline;
+  int first = 0;
   for (size_t i = 0; i < layout.placement.runs.size(); ++i) {
     const Run& run = layout.placement.runs[i];
-    const auto ranks_of = [&](Recompute recompute, int ranks) -> FittingRanks {
+    const auto ranks_of = [&](Recompute recompute, int ranks) -> RankKind {
       return {ranks, seconds_of_layer(layout, run_seconds(layout, run, recompute)),
               most_layers(layout, run.group, recompute)};
     };
     if (i < settled) {
       for_each_part(layout, run, first, [&](Recompute recompute, int ranks) {
-        fixed.push_back(ranks_of(recompute, ranks));
+        kinds.fixed.push_back(ranks_of(recompute, ranks));
       });
-      left -= run.pipeline_ranks;
+      kinds.ranks_of_open -= run.pipeline_ranks;
       first += run.pipeline_ranks;
       continue;
     }
-    open.push_back(ranks_of(layout.recompute, run.pipeline_ranks));
+    RankKind& open = kinds.open.emplace_back(ranks_of(layout.recompute, run.pipeline_ranks));
     if (layout.recompute_ranks == 0) continue;
-    const FittingRanks others = ranks_of(Recompute::none, 0);
-    open.back().layer = std::min(open.back().layer, others.layer);
-    open.back().most = std::max(open.back().most, others.most);
+    const RankKind others = ranks_of(Recompute::none, run.pipeline_ranks);
+    open.layer = std::min(open.layer, others.layer);
+    open.most = std::max(open.most, others.most);
   }
-  const double micro_batch = least_seconds_for(job_.model.layers, fixed, open, left);
-  return pace(layout) * micro_batch * layout.micro_batches;
+  return pace(layout) * kinds.least_seconds(job_.model.layers) * layout.micro_batches;
 }
 
 // A chunk's gradients are all there once its rank has done all forwards, of all its chunks, as each
