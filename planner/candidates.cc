@@ -216,11 +216,14 @@ bool worth_a_look(const Pins& pins, int pipeline, const std::string& schedule) {
   return pipeline > 1 || pins.schedule || pins.chunks || schedule == "1f1b";
 }
 
-// The stages per pipeline rank to try for one schedule: from first to last, none when last < first.
+// The stages per pipeline rank to try for one schedule, none where it is not to be tried. What is
+// another schedule with one of them is that one, unless it is pinned.
 Range chunk_choices(const Job& job, int pipeline, const std::string& schedule) {
   const std::optional<int> fixed = fixed_chunks(schedule);
-  const int first = job.pins.chunks.value_or(fixed.value_or(1));
+  const int fewest = !job.pins.schedule && same_with_one_chunk(schedule) ? 2 : 1;
+  const int first = job.pins.chunks.value_or(fixed.value_or(fewest));
   if (fixed && first != *fixed) return {};
+  if (first < fewest) return {};
   if (fewest_layers(pipeline, first) > job.model.layers) return {};
   if (fixed || job.pins.chunks || pipeline == 1) return {first, first + 1};
   return {first, (job.model.layers + 2) / pipeline + 1};

@@ -150,6 +150,7 @@ FamilyMember interleaved() {
                                 s.micro_batches * s.chunks);
               },
           .chunks = Chunks::any,
+          .with_one_chunk = "eager-1f1b",
           .groups = true,
           .warm_up_slope = 2};
 }
@@ -212,6 +213,7 @@ FamilyMember interleaved_zb() {
                 return std::min((s.chunks - 1) * s.group + s.pipeline, s.micro_batches * s.chunks);
               },
           .chunks = Chunks::any,
+          .with_one_chunk = "zb-h1",
           .groups = true,
           .warm_up_slope = 1,
           .held_back_slope = 1};

@@ -33,6 +33,8 @@ struct FamilyMember {
   // most; where that may bound its time.
   int (*most_in_flight)(int pipeline) = nullptr;
   Chunks chunks = Chunks::one;
+  // The schedule that it is, op by op, with one chunk and any group; null: a schedule of its own.
+  const char* with_one_chunk = nullptr;
   bool groups = false;
   // Forwards of warm-up for each rank that lies behind; 0: there is none to deepen.
   int warm_up_slope = 0;

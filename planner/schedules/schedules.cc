@@ -252,6 +252,11 @@ std::optional<int> fixed_chunks(const std::string& name) {
   return chunks == Chunks::v ? 2 : 1;
 }
 
+std::optional<std::string> same_with_one_chunk(const std::string& name) {
+  const char* same = built_member(name).with_one_chunk;
+  return same != nullptr ? std::optional<std::string>(same) : std::nullopt;
+}
+
 bool v_placed(const std::string& name) {
   return built_member(name).chunks == FamilyMember::Chunks::v;
 }

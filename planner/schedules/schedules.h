@@ -77,6 +77,10 @@ std::vector<std::optional<int>> groups_to_try(const std::string& name, int pipel
 // The stages per pipeline rank that a schedule always has; nothing where it takes any number.
 std::optional<int> fixed_chunks(const std::string& name);
 
+// The schedule that this one is, op by op, when its ranks have one stage each; nothing where it is
+// none but itself.
+std::optional<std::string> same_with_one_chunk(const std::string& name);
+
 // Where the stages of this schedule lie: for one pipeline and chunk count, schedules that agree on
 // v_placed put them alike.
 bool v_placed(const std::string& name);

@@ -266,6 +266,27 @@ TEST(Schedules, EveryLegalGroupOfASmallPipelineIsLegal) {
   }
 }
 
+TEST(Schedules, WhatIsAnotherWithOneChunkIsThatOneOpByOp) {
+  int names = 0;
+  for (const std::string& name : built_schedules()) {
+    const std::optional<std::string> same = same_with_one_chunk(name);
+    if (!same) continue;
+    ++names;
+    for (int p = 1; p <= 6; ++p) {
+      for (int m = 1; m <= 24; ++m) {
+        const Schedule other = make_schedule({.name = *same, .pipeline = p, .micro_batches = m});
+        for (const std::optional<int> g : groups_to_try(name, p, m, 24)) {
+          const Schedule schedule = make_schedule(
+              {.name = name, .pipeline = p, .micro_batches = m, .chunks = 1, .group = g});
+          EXPECT_EQ(schedule.stages, other.stages) << name << " p" << p << " m" << m;
+          EXPECT_EQ(schedule.ranks, other.ranks) << name << " p" << p << " m" << m;
+        }
+      }
+    }
+  }
+  EXPECT_EQ(names, 2);
+}
+
 // p <= g <= m and (m mod g = 0 or m mod g >= p); fewer micro-batches than ranks form one group.
 TEST(Schedules, LegalGroupsFollowTheRule) {
   EXPECT_EQ(legal_groups(4, 8), (std::vector<int>{4, 8}));

@@ -87,7 +87,9 @@ void add_completions(const Job& job, bool cpu, Layout layout, std::vector<Layout
     if (layout.pipeline == 1 && schedule != "1f1b") continue;
     const int most = layout.pipeline == 1 ? 1 : job.model.layers + 2;
     layout.schedule = schedule;
-    for (layout.chunks = 1; layout.chunks <= most; ++layout.chunks) {
+    // With one chunk they are eager-1f1b and zb-h1.
+    const bool several = schedule == "interleaved" || schedule == "interleaved-zb";
+    for (layout.chunks = several ? 2 : 1; layout.chunks <= most; ++layout.chunks) {
       if (layout.stages() - 2 > job.model.layers) break;
       if (fixed_chunks(schedule).value_or(layout.chunks) != layout.chunks) continue;
       if (is_built(layout)) with_options();
