@@ -69,18 +69,23 @@ int64_t RankKinds::layers_within(double seconds) {
   return layers;
 }
 
-// In which they can do so many layers, when none is split; infinite: never. Once that is known
-// closely, the times at which some rank is through with one layer more are few.
+// In which they can do so many layers, when none is split; infinite: never. It is no earlier than
+// if layers were split and, where ranks may have one more than that, later by no more than the
+// slowest takes for it. Once it is known closely, the times at which some rank is through with one
+// layer more are few.
 double RankKinds::least_seconds(int layers) {
-  double late = 0, early = kNone;
+  double late = 0, early = kNone, slowest = 0, per_second = 0;
   for_each([&](const RankKind& kind) {
     late = std::max(late, kind.layer * kind.most);
     early = std::min(early, kind.layer);
+    slowest = std::max(slowest, kind.layer);
+    per_second += kind.ranks / kind.layer;
   });
-  if (layers_within(late) < layers) return kNone;
   constexpr double kLess = 1 - 1e-9, kClose = 1 + 1.0 / 256;
-  early *= kLess;
-  while (late > early * kClose) {
+  early = kLess * std::max(early, layers / per_second);
+  const bool known_closely = layers_within(early + slowest) >= layers;
+  if (!known_closely && layers_within(late) < layers) return kNone;
+  while (!known_closely && late > early * kClose) {
     const double between = std::sqrt(early * late);
     (layers_within(between) < layers ? early : late) = between;
   }
