@@ -42,8 +42,10 @@ struct Candidate {
   size_t settled = 0;              // runs, of options
   int64_t numbers = kMostSpreads;  // there are in the order for ways to spread it
   // A look goes no further than to what surely exceeds the bound by this share, or is enough, which
-  // is then the bound; should that become the least, the next one looks further.
+  // is then the bound; should that become the least, the next one looks further. The spreads of
+  // options that are no slower than `found` were found by looks before.
   double further = kFirstLook;
+  double found = 0;
   // Of micro-batches, by set or one for all, once the seconds are exact: the fastest that fit.
   std::vector<std::optional<int>> groups = {};
   // Whether its prediction is to tell when ranks hold most, which takes as long as all the rest.

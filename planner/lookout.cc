@@ -189,7 +189,8 @@ double Lookout::lacks_on_average(const PlacedLayout& layout) {
 }
 
 // Settles one run more, in all ways that leave a rank or more for each of those behind it, and no
-// more than they have room for. The last two go together.
+// more than they have room for. The last two go together. For the slower ones, of which there may
+// be millions, the candidate goes on to stand.
 Look Lookout::spread(const Candidate& options) {
   const std::vector<size_t>& groups = sequences_[options.sequence];
   const size_t at = options.settled, behind = groups.size() - at - 1;
@@ -201,18 +202,31 @@ Look Lookout::spread(const Candidate& options) {
   const int fewest = std::max(1, left - room_behind);
   const int most = std::min(room(options.layout, groups[at]), left - static_cast<int>(behind));
   Look look;
+  Candidate rest = options, next = options;
+  rest.found = options.seconds * (1 + kGrowth * options.further);
+  rest.further *= kGrowth;
+  rest.seconds = std::numeric_limits<double>::infinity();
+  next.further = kFirstLook;
+  next.found = 0;
+  next.settled = at + 1;
+  next.numbers = std::max<int64_t>(1, options.numbers / (most - fewest + 1));
+  if (behind == 1) next.known = Known::spread;
+  bool all = true;
   for (int ranks = fewest; ranks <= most; ++ranks) {
-    Candidate& candidate = look.found.emplace_back(options);
-    candidate.settled = at + 1;
-    candidate.numbers = std::max<int64_t>(1, options.numbers / (most - fewest + 1));
-    candidate.order += (ranks - fewest) * candidate.numbers * kMostCompletions;
-    candidate.layout.placement.runs[at].pipeline_ranks = ranks;
-    spread_fastest(candidate.layout, options.sequence, candidate.settled);
-    if (behind == 1) candidate.known = Known::spread;
-    candidate.seconds = behind == 1 ? model_.quick_bound(candidate.layout)
-                                    : bound_of_spreads(candidate.layout, options.sequence, at + 1);
-    if (!options_.any_memory) make_fit(candidate, look);
+    next.order = options.order + (ranks - fewest) * next.numbers * kMostCompletions;
+    next.layout.placement.runs[at].pipeline_ranks = ranks;
+    spread_fastest(next.layout, options.sequence, next.settled);
+    next.seconds = behind == 1 ? model_.quick_bound(next.layout)
+                               : bound_of_spreads(next.layout, options.sequence, at + 1);
+    if (!options_.any_memory) make_fit(next, look);
+    if (next.seconds > rest.found) {
+      rest.seconds = std::min(rest.seconds, next.seconds);
+      all = false;
+    } else if (next.seconds > options.found) {
+      look.found.push_back(next);
+    }
   }
+  if (!all) look.found.push_back(std::move(rest));
   return look;
 }
 
@@ -221,11 +235,26 @@ void Lookout::make_fit(Candidate& candidate, Look& look) {
   const bool all_settled = candidate.known == Known::spread;
   const size_t runs = candidate.layout.placement.runs.size();
   const size_t settled = all_settled ? runs : candidate.settled;
-  const double fitting = model_.fitting_bound(with_room(candidate.layout, settled), settled);
+  const double fitting = model_.fitting_bound(with_room(candidate.layout, settled), settled,
+                                              least_held(candidate.layout));
   if (fitting <= candidate.seconds) return;
   if (look.missed.empty()) look.missed.push_back({candidate.seconds, 0, std::nullopt});
   look.missed.front().seconds = std::min(look.missed.front().seconds, candidate.seconds);
   candidate.seconds = fitting;
+}
+
+// Steps that are long hold no less than one of three rounds, so one serves for them all.
+const LeastHeld& Lookout::least_held(const Layout& layout) {
+  const int pipeline = layout.pipeline;
+  const std::pair key(pipeline, std::min(layout.micro_batches, 3 * pipeline));
+  const auto known = held_.find(key);
+  if (known != held_.end()) return known->second;
+  LeastHeld held(pipeline, key.second, job_.model.layers);
+  if (options_.schedule) return held_.emplace(key, std::move(held)).first->second;
+  for (const auto& [schedule, chunks] : choices_.possible_completions(pipeline)) {
+    held.add(schedule, chunks);
+  }
+  return held_.emplace(key, std::move(held)).first->second;
 }
 
 Lookout::Cut Lookout::cut_of(const PlacedLayout& layout, std::vector<Stage> stages) const {

@@ -14,6 +14,7 @@
 #include "planner/cost/step.h"
 #include "planner/look.h"
 #include "planner/replica_lookout.h"
+#include "planner/schedules/least_held.h"
 #include "planner/search.h"
 #include "planner/trials.h"
 
@@ -60,6 +61,7 @@ class Lookout {
   PlacedLayout with_room(PlacedLayout layout, size_t settled) const;
   double bound_of_spreads(PlacedLayout layout, size_t sequence, size_t settled);
   void make_fit(Candidate& candidate, Look& look);
+  const LeastHeld& least_held(const Layout& layout);
   Look open_options(const Candidate& degrees);
   Look spread(const Candidate& options);
   Look find_paths(Candidate candidate, const Enough& enough);
@@ -86,6 +88,7 @@ class Lookout {
   Choices choices_;
   ReplicaLookout replicas_;  // for candidates of unequal replicas
   std::map<std::pair<std::string, std::vector<Run>>, bool> fit_;  // by description and runs
+  std::map<std::pair<int, int>, LeastHeld> held_;                 // by pipeline and micro-batches
 };
 
 }  // namespace trireme

@@ -20,6 +20,7 @@
 #include "planner/layer_cut.h"
 #include "planner/placement.h"
 #include "planner/plan/plan.h"
+#include "planner/schedules/least_held.h"
 #include "planner/simulator.h"
 #include "planner/step_bound.h"
 
@@ -95,9 +96,10 @@ class StepModel {
     return quick_bounds(layout).seconds(layout.micro_batches);
   }
   double network_bound(const PlacedLayout& layout);
-  // Of layouts that have the memory, on these runs or all that begin with so many of them;
-  // infinite: none has.
-  double fitting_bound(const PlacedLayout& layout, size_t settled);
+  // Of layouts that have the memory, on these runs or all that begin with so many of them, with the
+  // schedules that `held` knows and the fastest cut or another that gives a rank's chunks as many
+  // layers; infinite: none has.
+  double fitting_bound(const PlacedLayout& layout, size_t settled, const LeastHeld& held);
   // Of the quick bounds. Where runs hold more ranks than the layout has, those of all layouts that
   // have no more on any of them.
   std::vector<Trip> trips(const PlacedLayout& layout) { return trips(layout, 0); }
@@ -180,7 +182,16 @@ class StepModel {
   QuickBound quick_bounds(const PlacedLayout& layout, double message);
   std::vector<Trip> trips(const PlacedLayout& layout, double message);
   double reductions_bound(const PlacedLayout& layout);
-  int most_layers(const PlacedLayout& layout, size_t group, Recompute recompute);
+  struct LayerMemory {
+    double resident = 0, activation = 0, room = 0;
+    // With so many activations, those of a layer and a micro-batch counting as one.
+    double takes(int layers, int held) const { return layers * resident + held * activation; }
+    int most_layers(int layers) const;
+    int most_layers(int layers, const LeastHeld& held, int rank) const;
+  };
+  LayerMemory layer_memory(const PlacedLayout& layout, size_t group, Recompute recompute);
+  struct RankLimits;
+  RankLimits rank_limits(const PlacedLayout& layout, size_t settled, const LeastHeld& held);
   std::vector<PartTimes> part_times(const PlacedLayout& layout);
   std::vector<Stage> fastest_cut(const PlacedLayout& layout, const std::vector<StagePlace>& places);
   // Null where the figures of no profile stand behind this layout.

@@ -2,12 +2,14 @@
 #include <gtest/gtest.h>
 
 #include <algorithm>
+#include <map>
 #include <random>
 #include <string>
 #include <vector>
 
 #include "planner/candidates.h"
 #include "planner/cost/step.h"
+#include "planner/schedules/least_held.h"
 #include "planner/schedules/schedules.h"
 #include "tests/planner/random_space.h"
 #include "tests/planner/test_inputs.h"
@@ -68,11 +70,41 @@ Cluster just_fitting(Cluster cluster, const PlacedLayout& layout,
   return cluster;
 }
 
-PlacedLayout with_all_room(PlacedLayout layout, const Cluster& cluster) {
-  for (Run& run : layout.placement.runs) {
-    run.pipeline_ranks = pipeline_capacity(layout, cluster.groups[run.group]);
+// After so many runs.
+PlacedLayout with_all_room(PlacedLayout layout, const Cluster& cluster, size_t settled) {
+  std::vector<Run>& runs = layout.placement.runs;
+  for (size_t i = settled; i < runs.size(); ++i) {
+    runs[i].pipeline_ranks = pipeline_capacity(layout, cluster.groups[runs[i].group]);
   }
   return layout;
+}
+
+// The same layers on every rank, evenly on its chunks but on the first and the last.
+std::vector<Stage> evened(std::vector<Stage> stages) {
+  std::map<int, std::vector<size_t>> of_rank;
+  for (size_t s = 0; s < stages.size(); ++s) of_rank[stages[s].pipeline_rank].push_back(s);
+  for (const auto& [rank, own] : of_rank) {
+    if (rank == 0 || rank == of_rank.rbegin()->first) continue;
+    int layers = 0;
+    for (const size_t s : own) layers += stages[s].layers;
+    const int chunks = static_cast<int>(own.size());
+    for (int chunk = 0; chunk < chunks; ++chunk) {
+      stages[own[static_cast<size_t>(chunk)]].layers = split_evenly(layers, chunks, chunk).size();
+    }
+  }
+  int first = 0;
+  for (Stage& stage : stages) {
+    stage.first_layer = first;
+    first += stage.layers;
+  }
+  return stages;
+}
+
+LeastHeld least_held(const Job& job, const Layout& layout, const std::vector<Completion>& of) {
+  LeastHeld held(layout.pipeline, std::min(layout.micro_batches, 3 * layout.pipeline),
+                 job.model.layers);
+  for (const auto& [schedule, chunks] : of) held.add(schedule, chunks);
+  return held;
 }
 
 // Calls back with layouts, cuts and schedules of random jobs on random kinds of node.
@@ -127,23 +159,36 @@ TEST(StepBounds, HoldForAnyCutOnKindsOfNode) {
   EXPECT_GT(by_the_network, 1000);
 }
 
-// On nodes that have no byte more than such a cut and schedule take.
+// On nodes that have no byte more than a schedule takes on such a cut: the bounds of all layouts
+// that begin with its runs, and hold with this schedule or with any.
 TEST(StepBounds, OfWhatFitsHoldWhereACutJustFits) {
-  int held = 0, by_memory = 0;
-  for_random_cuts(500, [&](const Job& job, const Cluster& cluster, const PlacedLayout& layout,
-                           const std::vector<Stage>& cut, const Schedule& schedule) {
+  int held = 0, by_memory = 0, by_what_is_held = 0;
+  for_random_cuts(6000, [&](const Job& job, const Cluster& cluster, const PlacedLayout& layout,
+                            const std::vector<Stage>& any_cut, const Schedule& schedule) {
+    const std::vector<Stage> cut = evened(any_cut);
     const Cluster tight =
         just_fitting(cluster, layout, StepModel(job, cluster).memory(layout, cut, schedule));
     StepModel model(job, tight);
     const double allowed = model.predict(layout, cut, schedule).step_seconds * (1 + 1e-9);
-    const double fitting = model.fitting_bound(layout, layout.placement.runs.size());
-    ASSERT_LE(fitting, allowed);
-    ASSERT_LE(model.fitting_bound(with_all_room(layout, tight), 0), allowed);
-    by_memory += model.quick_bound(layout) < fitting ? 1 : 0;
-    ++held;
+    const Completion own{layout.schedule, layout.chunks};
+    std::vector<Completion> all = possible_completions(job, layout.pipeline);
+    all.push_back(own);
+    const LeastHeld with_any = least_held(job, layout, all),
+                    with_own = least_held(job, layout, {own}), one_at_a_time(1, 1, 1);
+    const size_t runs = layout.placement.runs.size();
+    for (size_t settled = 0; settled <= runs; ++settled) {
+      const PlacedLayout open = with_all_room(layout, tight, settled);
+      ASSERT_LE(model.fitting_bound(open, settled, with_any), allowed);
+      ASSERT_LE(model.fitting_bound(open, settled, with_own), allowed);
+      ++held;
+    }
+    const double least = model.fitting_bound(layout, runs, one_at_a_time);
+    by_memory += model.quick_bound(layout) < least ? 1 : 0;
+    by_what_is_held += least < model.fitting_bound(layout, runs, with_own) ? 1 : 0;
   });
-  EXPECT_GT(held, 1000);
+  EXPECT_GT(held, 10000);
   EXPECT_GT(by_memory, 100);
+  EXPECT_GT(by_what_is_held, 100);
 }
 
 double longest(const std::vector<Trip>& trips, double micro_batches) {
