@@ -84,20 +84,28 @@ int Lookout::room(const Layout& layout, size_t group) const {
 // After so many runs, as many pipeline ranks as possible where a layer takes least.
 void Lookout::spread_fastest(PlacedLayout& layout, size_t sequence, size_t settled) {
   const std::vector<size_t>& groups = sequences_[sequence];
+  spread_by(layout, sequence, settled, [&](size_t a, size_t b) {
+    return model_.layer_seconds(layout, groups[a]) < model_.layer_seconds(layout, groups[b]);
+  });
+}
+
+// After so many runs, as many pipeline ranks as possible on the groups that come first by `less`,
+// which compares places in the sequence.
+template <class Less>
+void Lookout::spread_by(PlacedLayout& layout, size_t sequence, size_t settled, Less less) const {
+  const std::vector<size_t>& groups = sequences_[sequence];
   std::vector<Run>& runs = layout.placement.runs;
   runs.resize(settled);
   int left = layout.pipeline;
   for (const Run& run : runs) left -= run.pipeline_ranks;
-  std::vector<size_t> fastest_first;
+  std::vector<size_t> best_first;
   for (size_t i = settled; i < groups.size(); ++i) {
     runs.push_back({groups[i], 1});
-    fastest_first.push_back(i);
+    best_first.push_back(i);
     --left;
   }
-  std::stable_sort(fastest_first.begin(), fastest_first.end(), [&](size_t a, size_t b) {
-    return model_.layer_seconds(layout, groups[a]) < model_.layer_seconds(layout, groups[b]);
-  });
-  for (const size_t i : fastest_first) {
+  std::stable_sort(best_first.begin(), best_first.end(), less);
+  for (const size_t i : best_first) {
     const int more = std::min(left, room(layout, groups[i]) - 1);
     runs[i].pipeline_ranks += more;
     left -= more;
@@ -186,6 +194,21 @@ Look Lookout::open_options(const Candidate& degrees) {
 
 double Lookout::lacks_on_average(const PlacedLayout& layout) {
   return model_.average_resident(layout) - model_.average_device_memory(layout);
+}
+
+// The fullest rank has no less than the average, nor do the devices have more memory than when the
+// open ranks lie where there is most.
+double Lookout::lacks_at_least(const Candidate& candidate) {
+  if (candidate.unequal() || candidate.known == Known::degrees) return 0;
+  PlacedLayout layout = candidate.layout;
+  const std::vector<size_t>& groups = sequences_[candidate.sequence];
+  if (candidate.known == Known::options && groups.size() > 1) {
+    spread_by(layout, candidate.sequence, candidate.settled, [&](size_t a, size_t b) {
+      return cluster_.groups[groups[a]].device.memory_bytes >
+             cluster_.groups[groups[b]].device.memory_bytes;
+    });
+  }
+  return std::max(0.0, lacks_on_average(layout));
 }
 
 // Settles one run more, in all ways that leave a rank or more for each of those behind it, and no

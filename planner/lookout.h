@@ -43,6 +43,8 @@ class Lookout {
   // Bytes that the average pipeline rank needs beyond its device, whatever the schedule: more than
   // none, and no cut fits.
   double lacks_on_average(const PlacedLayout& layout);
+  // Bytes that some pipeline rank lacks at least, whatever is still open of the candidate.
+  double lacks_at_least(const Candidate& candidate);
 
   std::vector<Stage> cut(const Candidate& candidate) {
     return candidate.unequal() ? replicas_.cut(candidate.layout) : model_.cut(candidate.layout);
@@ -58,6 +60,8 @@ class Lookout {
   void take(const Options& options, PlacedLayout& layout, size_t sequence);
   int room(const Layout& layout, size_t group) const;
   void spread_fastest(PlacedLayout& layout, size_t sequence, size_t settled);
+  template <class Less>
+  void spread_by(PlacedLayout& layout, size_t sequence, size_t settled, Less less) const;
   PlacedLayout with_room(PlacedLayout layout, size_t settled) const;
   double bound_of_spreads(PlacedLayout layout, size_t sequence, size_t settled);
   void make_fit(Candidate& candidate, Look& look);

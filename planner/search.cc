@@ -80,9 +80,7 @@ class Search {
     enumerate();
     look_at_the_best();
     if (best_.empty()) {
-      // Of those that were set aside, one may be the closest miss.
-      for (Candidate& candidate : set_aside_) push(std::move(candidate));
-      look_at_the_best();
+      find_closest_miss();
       return nothing_fits();
     }
     fill_result();
@@ -92,7 +90,9 @@ class Search {
   }
 
  private:
-  using Entry = LookAhead::Entry;  // the number is the position in candidates_
+  // The number is the position in candidates_. Where the closest miss is sought, bytes stand in the
+  // place of the seconds.
+  using Entry = LookAhead::Entry;
 
   // Rejections are the affair of the search's own, which has asked for the completions of all
   // degrees before another does.
@@ -111,21 +111,36 @@ class Search {
     if (options_.keep_rejections) result_.rejections.push_back({layout, reason});
   }
 
+  // What takes forever does not fit.
   void look_at_the_best() {
     while (best_.size() < wanted()) {
       fill_ahead();
       const std::optional<Entry> ahead = ahead_.least();
       if (ahead && (queue_.empty() || *ahead < queue_.top())) {
         advance_ahead(*ahead);
-      } else if (!queue_.empty()) {
-        const auto next = std::get<size_t>(queue_.top());
-        queue_.pop();
-        advance(next);
+      } else if (!queue_.empty() && std::get<double>(queue_.top()) < kNever) {
+        advance_next();
       } else {
         break;
       }
     }
     ahead_.clear();
+  }
+
+  void advance_next() {
+    const auto next = std::get<size_t>(queue_.top());
+    queue_.pop();
+    advance(next);
+  }
+
+  // Among those that were set aside or take forever, by what they lack at least.
+  void find_closest_miss() {
+    by_missing_bytes_ = true;
+    std::vector<size_t> left;
+    for (; !queue_.empty(); queue_.pop()) left.push_back(std::get<size_t>(queue_.top()));
+    for (const size_t index : left) push(index);
+    for (Candidate& candidate : set_aside_) push(std::move(candidate));
+    while (!queue_.empty() && std::get<double>(queue_.top()) < closest()) advance_next();
   }
 
   void fill_ahead() {
@@ -189,8 +204,10 @@ class Search {
     }
   }
 
-  Entry entry(size_t index) const {
-    return {candidates_[index].seconds, candidates_[index].order, index};
+  Entry entry(size_t index) {
+    const Candidate& candidate = candidates_[index];
+    const double first = by_missing_bytes_ ? lookout_.lacks_at_least(candidate) : candidate.seconds;
+    return {first, candidate.order, index};
   }
 
   void advance(size_t index) {
@@ -247,7 +264,9 @@ class Search {
   }
 
   void push(size_t index) {
-    queue_.push(entry(index));
+    const Entry next = entry(index);
+    if (by_missing_bytes_ && std::get<double>(next) >= closest()) return;
+    queue_.push(next);
     if (candidates_[index].known == Known::exact) rank(index);
   }
 
@@ -395,7 +414,8 @@ class Search {
   std::vector<size_t> fastest_;  // of those known exactly so far, perhaps in line, fastest first
   std::vector<size_t> best_;     // of all, fastest first
   std::optional<Miss> miss_;
-  double fastest_miss_ = 1e300;  // lower bound of the fastest layout that did not fit
+  bool by_missing_bytes_ = false;  // in line, as nothing fits
+  double fastest_miss_ = 1e300;    // lower bound of the fastest layout that did not fit
   std::string last_reason_;
   PlanResult result_;
 };
