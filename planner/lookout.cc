@@ -142,10 +142,13 @@ double Lookout::bound_of_spreads(PlacedLayout layout, size_t sequence, size_t se
     }
     spread_fastest(layout, sequence, settled);
   }
-  QuickBound bound = model_.quick_bounds(layout);
+  const MessageSeconds message = model_.least_message(layout);
+  QuickBound bound = model_.quick_bounds(layout, message);
   if (in_part || groups.size() > 2) bound.waits = 0;
   bound.trips.clear();
-  if (!in_part || !options_.profile) bound.trips = model_.trips(with_room(layout, settled));
+  if (!in_part || !options_.profile) {
+    bound.trips = model_.trips(with_room(layout, settled), message);
+  }
   return least_share * bound.seconds(layout.micro_batches);
 }
 
@@ -225,6 +228,7 @@ Look Lookout::spread(const Candidate& options) {
   const int fewest = std::max(1, left - room_behind);
   const int most = std::min(room(options.layout, groups[at]), left - static_cast<int>(behind));
   Look look;
+  const MessageSeconds message = model_.least_message(options.layout);
   Candidate rest = options, next = options;
   rest.found = options.seconds * (1 + kGrowth * options.further);
   rest.further *= kGrowth;
@@ -239,7 +243,7 @@ Look Lookout::spread(const Candidate& options) {
     next.order = options.order + (ranks - fewest) * next.numbers * kMostCompletions;
     next.layout.placement.runs[at].pipeline_ranks = ranks;
     spread_fastest(next.layout, options.sequence, next.settled);
-    next.seconds = behind == 1 ? model_.quick_bound(next.layout)
+    next.seconds = behind == 1 ? model_.quick_bound(next.layout, message)
                                : bound_of_spreads(next.layout, options.sequence, at + 1);
     if (!options_.any_memory) make_fit(next, look);
     if (next.seconds > rest.found) {

@@ -243,6 +243,24 @@ Path Links::pipeline(const PlacedLayout& layout) const {
   return slowest;
 }
 
+// Below one leaf, and where the tensor ranks of one replica alone send from a node.
+Path Links::between_runs(const PlacedLayout& layout) const {
+  Path slowest = kFastest;
+  const std::vector<Run>& runs = layout.placement.runs;
+  for (size_t i = 1; i < runs.size(); ++i) {
+    const NodeGroup& from = cluster_.groups[runs[i - 1].group];
+    const NodeGroup& to = cluster_.groups[runs[i].group];
+    const Fabric& fabric = cluster_.fabric;
+    const bool leaves = fabric.kind == FabricKind::tree;
+    const double rate = std::min({from.nic_bytes_per_s, to.nic_bytes_per_s,
+                                  uplink(from) / layout.tensor, uplink(to) / layout.tensor});
+    slowest = slower(slowest, {leaves ? std::min(fabric.latency_s, fabric.spine_latency_s)
+                                      : fabric.latency_s,
+                               kNetworkEfficiency * rate});
+  }
+  return slowest;
+}
+
 Path Links::ends(const PlacedLayout& layout) const {
   return hop(layout, 0, layout.pipeline - 1);
 }

@@ -32,6 +32,8 @@ class Links {
   Path tensor(size_t group, int tensor_ranks) const;
   Path data(const PlacedLayout& layout) const;      // the slowest of all data groups
   Path pipeline(const PlacedLayout& layout) const;  // the slowest of all stage boundaries
+  // No hop from a run to the next is faster, however many pipeline ranks they have.
+  Path between_runs(const PlacedLayout& layout) const;
   // Between the first and the last pipeline rank: tied embeddings.
   Path ends(const PlacedLayout& layout) const;
   Path inside(const Seat& a, const Seat& b) const;  // of one node

@@ -54,6 +54,13 @@ struct Trip {
   }
 };
 
+// Of a micro-batch from one pipeline rank to the next.
+struct MessageSeconds {
+  double hop = 0;       // until it is there,
+  double transfer = 0;  // besides how long it takes the link, which carries one after the other
+  double total() const { return hop + transfer; }
+};
+
 // Lower bounds of the step time of any cut and schedule, for any number of micro-batches.
 struct QuickBound {
   double slowest = 0;  // of a micro-batch on the rank that has most to do
@@ -88,21 +95,24 @@ class StepModel {
   // Forward and backward of one layer and micro-batch on nodes of this group.
   double layer_seconds(const Layout& layout, size_t group);
 
-  // Lower bounds of the step time of any cut and schedule of this layout, whatever its messages and
-  // reductions take; the same with what these take; and of the schedule that this layout names on a
-  // cut. All schedules on one cut share its times.
-  QuickBound quick_bounds(const PlacedLayout& layout) { return quick_bounds(layout, 0); }
-  double quick_bound(const PlacedLayout& layout) {
-    return quick_bounds(layout).seconds(layout.micro_batches);
+  // Lower bounds of the step time of any cut and schedule of this layout, where its messages take at
+  // least so long and whatever its reductions take; the same with what all these take; and of the
+  // schedule that this layout names on a cut. All schedules on one cut share its times.
+  QuickBound quick_bounds(const PlacedLayout& layout, const MessageSeconds& message = {});
+  double quick_bound(const PlacedLayout& layout, const MessageSeconds& message = {}) {
+    return quick_bounds(layout, message).seconds(layout.micro_batches);
   }
   double network_bound(const PlacedLayout& layout);
+  // What messages take at least, however many ranks are on each run: all hops count as the slowest,
+  // and one leads from each run to the next.
+  MessageSeconds least_message(const PlacedLayout& layout);
   // Of layouts that have the memory, on these runs or all that begin with so many of them, with the
   // schedules that `held` knows and the fastest cut or another that gives a rank's chunks as many
   // layers; infinite: none has.
   double fitting_bound(const PlacedLayout& layout, size_t settled, const LeastHeld& held);
   // Of the quick bounds. Where runs hold more ranks than the layout has, those of all layouts that
   // have no more on any of them.
-  std::vector<Trip> trips(const PlacedLayout& layout) { return trips(layout, 0); }
+  std::vector<Trip> trips(const PlacedLayout& layout, const MessageSeconds& message = {});
   CutTimes cut_times(const PlacedLayout& layout, const std::vector<Stage>& stages);
   // The same cut of the same layout with its ranks in another order.
   void move(const PlacedLayout& layout, const std::vector<Stage>& stages, CutTimes& times);
@@ -178,9 +188,7 @@ class StepModel {
     double all = 0, layer = 0, reserve = 0;
   };
   const Resident& resident(const PlacedLayout& layout);
-  // Where a message takes so long from one pipeline rank to the next.
-  QuickBound quick_bounds(const PlacedLayout& layout, double message);
-  std::vector<Trip> trips(const PlacedLayout& layout, double message);
+  MessageSeconds message_on(const PlacedLayout& layout, const Path& path);
   double reductions_bound(const PlacedLayout& layout);
   struct LayerMemory {
     double resident = 0, activation = 0, room = 0;

@@ -112,7 +112,7 @@ double RankKinds::least_seconds(int layers) {
 // all. Rank r does not have the time in which the first micro-batch passes the stages before its
 // own first, number r: the embedding, and a layer on each but stage 0. No rank holds part of a
 // layer, and the head is on the last rank or, at the end of a V, the first.
-QuickBound StepModel::quick_bounds(const PlacedLayout& layout, double message) {
+QuickBound StepModel::quick_bounds(const PlacedLayout& layout, const MessageSeconds& message) {
   double per_second = 0, embedding = kNone, head = kNone;
   double first_forward = kNone, layer_forward = kNone, first_head = 0, last_head = 0;
   const int layers = job_.model.layers;
@@ -145,7 +145,7 @@ QuickBound StepModel::quick_bounds(const PlacedLayout& layout, double message) {
     const double behind_0 = first == 0 ? ranks - 1 : ranks;
     const double before = (first + last) / 2 * ranks;  // sum of r
     const double compute = behind_0 * first_forward + (before - behind_0) * layer_forward;
-    waits += (pace * compute + before * message) / kind.layer;
+    waits += (pace * compute + before * message.total()) / kind.layer;
     first += ranks;
   }
   bound.waits = waits / per_second;
@@ -163,7 +163,7 @@ QuickBound StepModel::quick_bounds(const PlacedLayout& layout, double message) {
 //   min { sum n_k c_k : sum n_k = L, n_k <= a_k T / m }
 //     = max over j of L c_j - T / m * sum a_k max(0, c_j - c_k)
 // (duality of linear programs, whose other side has its corners at the c_j), and T is no less.
-std::vector<Trip> StepModel::trips(const PlacedLayout& layout, double message) {
+std::vector<Trip> StepModel::trips(const PlacedLayout& layout, const MessageSeconds& message) {
   struct Kind {
     double layers_per_second = 0;  // a_k
     double forward = 0, there_and_back = 0;
@@ -181,7 +181,7 @@ std::vector<Trip> StepModel::trips(const PlacedLayout& layout, double message) {
     backwards_per_second += ranks / std::max(layer.backward(), kLeastSeconds);
   });
   const double pace = this->pace(layout);
-  const double messages = (layout.pipeline - 1) * message;
+  const double messages = (layout.pipeline - 1) * message.total();
   const int layers = job_.model.layers;
   const auto layers_faster = [&](double Kind::*way, double than) {
     double faster = 0;
@@ -191,6 +191,7 @@ std::vector<Trip> StepModel::trips(const PlacedLayout& layout, double message) {
     return faster;
   };
   std::vector<Trip> trips;
+  if (message.total() > 0) trips.push_back({message.hop, message.transfer});
   for (const Kind& kind : kinds) {
     const double each = layout.trains() ? pace * layers / backwards_per_second : 0;
     trips.push_back({pace * (layers * kind.forward + ends_forward) + messages, each,
@@ -202,22 +203,27 @@ std::vector<Trip> StepModel::trips(const PlacedLayout& layout, double message) {
   return trips;
 }
 
+MessageSeconds StepModel::message_on(const PlacedLayout& layout, const Path& path) {
+  return {path.latency_s + gather_seconds(layout), message_bytes(layout) / path.bytes_per_s};
+}
+
+MessageSeconds StepModel::least_message(const PlacedLayout& layout) {
+  const bool across = layout.placement.runs.size() > 1;
+  if (!across || own_ != nullptr || measured(layout)) return {};
+  return message_on(layout, links_.between_runs(layout));
+}
+
 // Measured steps have their messages and reductions in them.
 double StepModel::network_bound(const PlacedLayout& layout) {
   const double m = layout.micro_batches;
   if (measured(layout)) return quick_bounds(layout).seconds(m);
-  double seconds = reductions_bound(layout);
-  double message = 0;
+  MessageSeconds message;
   if (layout.pipeline > 1 && own_ == nullptr) {
     PlacedLayout in_line = layout;  // whose last rank sends nothing to the first
     in_line.chunks = 1;
-    const Path& path = pipeline_paths(in_line).neighbours;
-    const double transfer = message_bytes(layout) / path.bytes_per_s;
-    const double hop = path.latency_s + gather_seconds(layout);
-    message = transfer + hop;
-    seconds = std::max(seconds, hop + transfer * m);
+    message = message_on(layout, pipeline_paths(in_line).neighbours);
   }
-  return std::max(seconds, quick_bounds(layout, message).seconds(m));
+  return std::max(reductions_bound(layout), quick_bounds(layout, message).seconds(m));
 }
 
 // Bytes that a layer has resident and in activations of a micro-batch, and those that a device has
