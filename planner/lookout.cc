@@ -176,11 +176,22 @@ std::vector<Candidate> Lookout::with_options(const Candidate& degrees) {
   candidate.known = sequences_[degrees.sequence].size() > 1 ? Known::options : Known::spread;
   for (const Options& choice : options(degrees.layout, degrees.sequence)) {
     take(choice, candidate.layout, degrees.sequence);
-    candidate.seconds = bound_of_spreads(candidate.layout, degrees.sequence, 0);
-    result.push_back(candidate);
+    if (!in_part_without_need(candidate.layout)) {
+      candidate.seconds = bound_of_spreads(candidate.layout, degrees.sequence, 0);
+      result.push_back(candidate);
+    }
     candidate.order += kMostCompletions * kMostSpreads;
   }
   return result;
+}
+
+// Some ranks recompute though all fits without.
+bool Lookout::in_part_without_need(const PlacedLayout& layout) {
+  if (layout.recompute_ranks == 0 || job_.pins.recompute_ranks) return false;
+  PlacedLayout without = layout;
+  without.recompute = Recompute::none;
+  without.recompute_ranks = 0;
+  return model_.surely_fits(without);
 }
 
 // Several kinds of node have as much memory as the spread makes of them, which is still open.

@@ -81,6 +81,7 @@ class Lookout {
                                             const Enough& enough) const;
   std::optional<Look::Missed> miss(const Candidate& candidate,
                                    const std::vector<MemoryParts>& memory) const;
+  bool in_part_without_need(const PlacedLayout& layout);
   bool fits_without_recomputation(PlacedLayout layout);
 
   const Job& job_;

@@ -254,9 +254,9 @@ Path Links::between_runs(const PlacedLayout& layout) const {
     const bool leaves = fabric.kind == FabricKind::tree;
     const double rate = std::min({from.nic_bytes_per_s, to.nic_bytes_per_s,
                                   uplink(from) / layout.tensor, uplink(to) / layout.tensor});
-    slowest = slower(slowest, {leaves ? std::min(fabric.latency_s, fabric.spine_latency_s)
-                                      : fabric.latency_s,
-                               kNetworkEfficiency * rate});
+    slowest = slower(
+        slowest, {leaves ? std::min(fabric.latency_s, fabric.spine_latency_s) : fabric.latency_s,
+                  kNetworkEfficiency * rate});
   }
   return slowest;
 }

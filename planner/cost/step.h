@@ -95,9 +95,9 @@ class StepModel {
   // Forward and backward of one layer and micro-batch on nodes of this group.
   double layer_seconds(const Layout& layout, size_t group);
 
-  // Lower bounds of the step time of any cut and schedule of this layout, where its messages take at
-  // least so long and whatever its reductions take; the same with what all these take; and of the
-  // schedule that this layout names on a cut. All schedules on one cut share its times.
+  // Lower bounds of the step time of any cut and schedule of this layout, where its messages take
+  // at least so long and whatever its reductions take; the same with what all these take; and of
+  // the schedule that this layout names on a cut. All schedules on one cut share its times.
   QuickBound quick_bounds(const PlacedLayout& layout, const MessageSeconds& message = {});
   double quick_bound(const PlacedLayout& layout, const MessageSeconds& message = {}) {
     return quick_bounds(layout, message).seconds(layout.micro_batches);
@@ -110,6 +110,9 @@ class StepModel {
   // schedules that `held` knows and the fastest cut or another that gives a rank's chunks as many
   // layers; infinite: none has.
   double fitting_bound(const PlacedLayout& layout, size_t settled, const LeastHeld& held);
+  // Whether the fastest cut fits, whatever the schedule holds and however many ranks each run has,
+  // where that can be told at a glance. All ranks recompute alike.
+  bool surely_fits(const PlacedLayout& layout);
   // Of the quick bounds. Where runs hold more ranks than the layout has, those of all layouts that
   // have no more on any of them.
   std::vector<Trip> trips(const PlacedLayout& layout, const MessageSeconds& message = {});

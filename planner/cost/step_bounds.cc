@@ -401,6 +401,42 @@ double StepModel::fitting_bound(const PlacedLayout& layout, size_t settled, cons
   return step * std::min(naive, limits.least_seconds(layers, one_at_a_time));
 }
 
+// The slowest rank of the fastest cut takes no longer than with the same number of layers on every
+// rank, embedding and head on one of the slowest kind. No schedule holds anything of a micro-batch
+// twice.
+bool StepModel::surely_fits(const PlacedLayout& layout) {
+  if (own_ != nullptr || job_.pins.even_cut.value_or(false)) return false;
+  const int layers = job_.model.layers;
+  double slowest = 0, ends = 0;
+  for (const Run& run : layout.placement.runs) {
+    const ModelSeconds& model = run_seconds(layout, run, layout.recompute);
+    slowest = std::max(slowest, seconds_of_layer(layout, model));
+    ends = std::max(ends, work_of(layout, plus(model.embedding.total(), model.head.total())));
+  }
+  // All stages but the first and the last need one.
+  const int even =
+      std::max((layers + layout.pipeline - 1) / layout.pipeline, (layers + 2) / layout.pipeline);
+  const double longest = even * slowest + ends;
+  const WorkShape shape = work_shape(job_, execution_, layout, layout.recompute);
+  const bool cpu = on_cpu(layout);
+  PlacedLayout whole = layout;
+  whole.pipeline = 1;
+  const auto has_room = [&](const Run& run) {
+    const double layer = seconds_of_layer(layout, run_seconds(layout, run, layout.recompute));
+    const int most = RankLimit{layer, layers}.layers_within(longest);
+    // Stages of their own have a copy of tied embeddings each.
+    const std::vector<Stage> all = {{.layers = most, .embedding = true}, {.head = true}};
+    double needed = resident_memory(job_, execution_, whole, all, cpu).front().total() +
+                    passing_bytes(job_.model, shape, cpu, true);
+    for (const Stage& stage : all) {
+      needed += layout.micro_batches * stage_activation_bytes(job_.model, shape, cpu, stage);
+    }
+    constexpr double kRounding = 1 + 1e-9;
+    return needed * kRounding <= kinds_[run.group].nodes().device.memory_bytes;
+  };
+  return std::all_of(layout.placement.runs.begin(), layout.placement.runs.end(), has_room);
+}
+
 // A chunk's gradients are all there once its rank has done all forwards, of all its chunks, as each
 // micro-batch's come before its backwards. Then it reduces all that it has, but for as much as a
 // micro-batch's backwards hide. Of more layers in one collective none takes longer, by any formula;

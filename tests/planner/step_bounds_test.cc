@@ -135,7 +135,7 @@ void for_random_cuts(int trials, Callback callback) {
 
 // However the layers are cut, whatever the kinds of node, and with any schedule.
 TEST(StepBounds, HoldForAnyCutOnKindsOfNode) {
-  int held = 0, by_trips = 0, by_the_network = 0;
+  int held = 0, by_trips = 0, by_messages = 0, by_the_network = 0;
   for_random_cuts(2000, [&](const Job& job, const Cluster& cluster, PlacedLayout layout,
                             const std::vector<Stage>& cut, const Schedule& schedule) {
     StepModel model(job, cluster);
@@ -144,18 +144,22 @@ TEST(StepBounds, HoldForAnyCutOnKindsOfNode) {
       const double allowed = model.predict(layout, cut, schedule).step_seconds * (1 + 1e-9);
       QuickBound bound = model.quick_bounds(layout);
       const double quick = bound.seconds(layout.micro_batches);
+      const double between_runs = model.quick_bound(layout, model.least_message(layout));
       const double network = model.network_bound(layout);
       ASSERT_LE(quick, allowed);
+      ASSERT_LE(between_runs, allowed);
       ASSERT_LE(network, allowed);
       ASSERT_LE(model.cut_bound(layout, model.cut_times(layout, cut)), allowed);
       bound.trips.clear();
       by_trips += bound.seconds(layout.micro_batches) < quick ? 1 : 0;
+      by_messages += quick < between_runs ? 1 : 0;
       by_the_network += quick < network ? 1 : 0;
       ++held;
     }
   });
   EXPECT_GT(held, 5000);
   EXPECT_GT(by_trips, 1000);
+  EXPECT_GT(by_messages, 500);
   EXPECT_GT(by_the_network, 1000);
 }
 
@@ -189,6 +193,31 @@ TEST(StepBounds, OfWhatFitsHoldWhereACutJustFits) {
   EXPECT_GT(held, 10000);
   EXPECT_GT(by_memory, 100);
   EXPECT_GT(by_what_is_held, 100);
+}
+
+// On nodes with so little memory that some layouts fit and others do not.
+TEST(StepBounds, WhatSurelyFitsDoesOnItsFastestCutWithAnySchedule) {
+  int sure = 0, unsure = 0;
+  std::mt19937 random(11);
+  for_random_cuts(6000, [&](const Job& job, Cluster cluster, PlacedLayout layout,
+                            const std::vector<Stage>&, const Schedule& schedule) {
+    layout.recompute_ranks = 0;
+    for (NodeGroup& group : cluster.groups) group.device.memory_bytes = up_to(16, random) * 1e9;
+    StepModel model(job, cluster);
+    PlacedLayout open = layout;  // on the same groups
+    for (auto& run : open.placement.runs) run.pipeline_ranks = 1;
+    if (!model.surely_fits(open)) {
+      ++unsure;
+      return;
+    }
+    ++sure;
+    const auto memory = model.memory(layout, model.fastest_cut(layout), schedule);
+    for (int rank = 0; rank < layout.pipeline; ++rank) {
+      ASSERT_LE(memory[static_cast<size_t>(rank)].total(), model.device_memory(layout, rank));
+    }
+  });
+  EXPECT_GT(sure, 1000);
+  EXPECT_GT(unsure, 1000);
 }
 
 double longest(const std::vector<Trip>& trips, double micro_batches) {
