@@ -198,9 +198,9 @@ bool Lookout::in_part_without_need(const PlacedLayout& layout) {
 Look Lookout::open_options(const Candidate& degrees) {
   Look look;
   for (Candidate& candidate : with_options(degrees)) {
-    if (candidate.known == Known::options && !options_.any_memory) make_fit(candidate, look);
     const bool may_fit = candidate.known == Known::options || options_.any_memory ||
                          lacks_on_average(candidate.layout) <= 0;
+    if (may_fit && !options_.any_memory) make_fit(candidate, look);
     (may_fit ? look.found : look.set_aside).push_back(std::move(candidate));
   }
   return look;
