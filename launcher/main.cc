@@ -1,7 +1,9 @@
 #include <fmt/format.h>
 
 #include <CLI/CLI.hpp>
+#include <cstdio>
 #include <exception>
+#include <new>
 #include <string>
 #include <vector>
 
@@ -106,6 +108,9 @@ int main(int argc, char** argv) {
   } catch (const trireme::Error& error) {
     fmt::print(stderr, "trireme: {}\n", error.what());
     return trireme::exit_code(error.kind());
+  } catch (const std::bad_alloc&) {
+    std::fputs("trireme: this machine gives the command no more memory\n", stderr);
+    return trireme::exit_code(trireme::ErrorKind::failed);
   } catch (const std::exception& error) {
     fmt::print(stderr, "trireme: {}\n", error.what());
     return 1;
