@@ -200,7 +200,7 @@ Look Lookout::open_options(const Candidate& degrees) {
   for (Candidate& candidate : with_options(degrees)) {
     const bool may_fit = candidate.known == Known::options || options_.any_memory ||
                          lacks_on_average(candidate.layout) <= 0;
-    if (may_fit && !options_.any_memory) make_fit(candidate, look);
+    if (may_fit) make_fit(candidate, look);
     (may_fit ? look.found : look.set_aside).push_back(std::move(candidate));
   }
   return look;
@@ -256,7 +256,7 @@ Look Lookout::spread(const Candidate& options) {
     spread_fastest(next.layout, options.sequence, next.settled);
     next.seconds = behind == 1 ? model_.quick_bound(next.layout, message)
                                : bound_of_spreads(next.layout, options.sequence, at + 1);
-    if (!options_.any_memory) make_fit(next, look);
+    make_fit(next, look);
     if (next.seconds > rest.found) {
       rest.seconds = std::min(rest.seconds, next.seconds);
       all = false;
@@ -269,7 +269,9 @@ Look Lookout::spread(const Candidate& options) {
 }
 
 // Where memory for its layers makes a candidate later, what does not fit may have been faster.
+// What a schedule of the caller's own holds is not known here.
 void Lookout::make_fit(Candidate& candidate, Look& look) {
+  if (options_.any_memory || options_.schedule) return;
   const bool all_settled = candidate.known == Known::spread;
   const size_t runs = candidate.layout.placement.runs.size();
   const size_t settled = all_settled ? runs : candidate.settled;
@@ -288,7 +290,6 @@ const LeastHeld& Lookout::least_held(const Layout& layout) {
   const auto known = held_.find(key);
   if (known != held_.end()) return known->second;
   LeastHeld held(pipeline, key.second, job_.model.layers);
-  if (options_.schedule) return held_.emplace(key, std::move(held)).first->second;
   for (const auto& [schedule, chunks] : choices_.possible_completions(pipeline)) {
     held.add(schedule, chunks);
   }

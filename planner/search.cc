@@ -147,7 +147,8 @@ class Search {
     for (size_t room = ahead_.room(); room > 0 && !queue_.empty(); --room) {
       const Candidate& next = candidates_[std::get<size_t>(queue_.top())];
       // To spread a pipeline takes less than to have a thread do it.
-      if (next.known == Known::exact || next.known == Known::options) return;
+      const bool at_once = next.known == Known::exact || next.known == Known::options;
+      if (at_once || next.seconds == kNever) return;
       ahead_.add(queue_.top(), next, enough());
       queue_.pop();
     }
