@@ -9,6 +9,15 @@
 #include "planner/schedules/schedules.h"
 
 namespace trireme {
+namespace {
+
+PlacedLayout without_recomputation(PlacedLayout layout) {
+  layout.recompute = Recompute::none;
+  layout.recompute_ranks = 0;
+  return layout;
+}
+
+}  // namespace
 
 // What the schedules on one cut have in common.
 struct Lookout::Cut {
@@ -133,8 +142,7 @@ double Lookout::bound_of_spreads(PlacedLayout layout, size_t sequence, size_t se
   double least_share = 1;
   if (in_part) {
     const Layout recomputing = layout.degrees();
-    layout.recompute = Recompute::none;
-    layout.recompute_ranks = 0;
+    layout = without_recomputation(std::move(layout));
     for (const size_t group : groups) {
       const double share =
           model_.layer_seconds(recomputing, group) / model_.layer_seconds(layout, group);
@@ -142,7 +150,7 @@ double Lookout::bound_of_spreads(PlacedLayout layout, size_t sequence, size_t se
     }
     spread_fastest(layout, sequence, settled);
   }
-  const MessageSeconds message = model_.least_message(layout);
+  const LinkCost message = model_.least_message(layout);
   QuickBound bound = model_.quick_bounds(layout, message);
   if (in_part || groups.size() > 2) bound.waits = 0;
   bound.trips.clear();
@@ -170,28 +178,26 @@ Candidate Lookout::degrees(const Layout& layout, size_t sequence, int64_t order)
   return candidate;
 }
 
+// That some ranks recompute is the search's choice, where a layout does not fit without.
+bool Lookout::recomputes_if_needed(const Layout& layout) const {
+  return layout.recompute_ranks > 0 && !job_.pins.recompute_ranks;
+}
+
 std::vector<Candidate> Lookout::with_options(const Candidate& degrees) {
   std::vector<Candidate> result;
   Candidate candidate = degrees;
   candidate.known = sequences_[degrees.sequence].size() > 1 ? Known::options : Known::spread;
   for (const Options& choice : options(degrees.layout, degrees.sequence)) {
     take(choice, candidate.layout, degrees.sequence);
-    if (!in_part_without_need(candidate.layout)) {
+    const bool surely_needless = recomputes_if_needed(candidate.layout) &&
+                                 model_.surely_fits(without_recomputation(candidate.layout));
+    if (!surely_needless) {
       candidate.seconds = bound_of_spreads(candidate.layout, degrees.sequence, 0);
       result.push_back(candidate);
     }
     candidate.order += kMostCompletions * kMostSpreads;
   }
   return result;
-}
-
-// Some ranks recompute though all fits without.
-bool Lookout::in_part_without_need(const PlacedLayout& layout) {
-  if (layout.recompute_ranks == 0 || job_.pins.recompute_ranks) return false;
-  PlacedLayout without = layout;
-  without.recompute = Recompute::none;
-  without.recompute_ranks = 0;
-  return model_.surely_fits(without);
 }
 
 // Several kinds of node have as much memory as the spread makes of them, which is still open.
@@ -225,21 +231,28 @@ double Lookout::lacks_at_least(const Candidate& candidate) {
   return std::max(0.0, lacks_on_average(layout));
 }
 
-// Settles one run more, in all ways that leave a rank or more for each of those behind it, and no
-// more than they have room for. The last two go together. For the slower ones, of which there may
-// be millions, the candidate goes on to stand.
-Look Lookout::spread(const Candidate& options) {
+// So many pipeline ranks may be on the first run that is open: one or more are left for each of
+// those behind it, and no more than they have room for.
+Range Lookout::ranks_of_next_run(const Candidate& options) const {
   const std::vector<size_t>& groups = sequences_[options.sequence];
-  const size_t at = options.settled, behind = groups.size() - at - 1;
   int left = options.layout.pipeline, room_behind = 0;
   for (size_t i = 0; i < groups.size(); ++i) {
-    if (i < at) left -= options.layout.placement.runs[i].pipeline_ranks;
-    if (i > at) room_behind += room(options.layout, groups[i]);
+    if (i < options.settled) left -= options.layout.placement.runs[i].pipeline_ranks;
+    if (i > options.settled) room_behind += room(options.layout, groups[i]);
   }
-  const int fewest = std::max(1, left - room_behind);
-  const int most = std::min(room(options.layout, groups[at]), left - static_cast<int>(behind));
+  const int behind = static_cast<int>(groups.size() - options.settled - 1);
+  return {std::max(1, left - room_behind),
+          std::min(room(options.layout, groups[options.settled]), left - behind) + 1};
+}
+
+// Settles one run more, the last two together. For the slower spreads, of which there may be
+// millions, the candidate goes on to stand.
+Look Lookout::spread(const Candidate& options) {
+  const size_t at = options.settled;
+  const bool all_settled = at + 2 == sequences_[options.sequence].size();
+  const Range ranks_of_run = ranks_of_next_run(options);
   Look look;
-  const MessageSeconds message = model_.least_message(options.layout);
+  const LinkCost message = model_.least_message(options.layout);
   Candidate rest = options, next = options;
   rest.found = options.seconds * (1 + kGrowth * options.further);
   rest.further *= kGrowth;
@@ -247,14 +260,14 @@ Look Lookout::spread(const Candidate& options) {
   next.further = kFirstLook;
   next.found = 0;
   next.settled = at + 1;
-  next.numbers = std::max<int64_t>(1, options.numbers / (most - fewest + 1));
-  if (behind == 1) next.known = Known::spread;
+  next.numbers = std::max<int64_t>(1, options.numbers / std::max(1, ranks_of_run.size()));
+  if (all_settled) next.known = Known::spread;
   bool all = true;
-  for (int ranks = fewest; ranks <= most; ++ranks) {
-    next.order = options.order + (ranks - fewest) * next.numbers * kMostCompletions;
+  for (int ranks = ranks_of_run.begin; ranks < ranks_of_run.end; ++ranks) {
+    next.order = options.order + (ranks - ranks_of_run.begin) * next.numbers * kMostCompletions;
     next.layout.placement.runs[at].pipeline_ranks = ranks;
     spread_fastest(next.layout, options.sequence, next.settled);
-    next.seconds = behind == 1 ? model_.quick_bound(next.layout, message)
+    next.seconds = all_settled ? model_.quick_bound(next.layout, message)
                                : bound_of_spreads(next.layout, options.sequence, at + 1);
     make_fit(next, look);
     if (next.seconds > rest.found) {
@@ -427,8 +440,8 @@ Look Lookout::load_links(Candidate candidate, const Enough& enough) {
 
 Look Lookout::simulate(Candidate candidate, const Enough& enough) {
   Look look;
-  const bool in_part = candidate.layout.recompute_ranks > 0 && !job_.pins.recompute_ranks;
-  if (in_part && fits_without_recomputation(candidate.layout)) return look;
+  const bool if_needed = recomputes_if_needed(candidate.layout);
+  if (if_needed && fits(without_recomputation(candidate.layout))) return look;
   const std::vector<Stage> stages = model_.cut(candidate.layout);
   if (candidate.further == kFirstLook) {
     look.first_simulation = true;
@@ -467,10 +480,9 @@ bool Lookout::find_best(Candidate& candidate, const std::vector<Stage>& stages, 
   return any;
 }
 
-// Then there is no reason to recompute on some ranks.
-bool Lookout::fits_without_recomputation(PlacedLayout layout) {
-  layout.recompute = Recompute::none;
-  layout.recompute_ranks = 0;
+// With the schedule of its name that holds least. Layouts that differ only in how many ranks
+// recompute ask the same.
+bool Lookout::fits(PlacedLayout layout) {
   layout.placement.near = Near::data;  // as good as any: memory is the same
   const auto key = std::make_pair(describe(layout), layout.placement.runs);
   const auto known = fit_.find(key);

@@ -66,6 +66,8 @@ class Lookout {
   double bound_of_spreads(PlacedLayout layout, size_t sequence, size_t settled);
   void make_fit(Candidate& candidate, Look& look);
   const LeastHeld& least_held(const Layout& layout);
+  bool recomputes_if_needed(const Layout& layout) const;
+  Range ranks_of_next_run(const Candidate& options) const;
   Look open_options(const Candidate& degrees);
   Look spread(const Candidate& options);
   Look find_paths(Candidate candidate, const Enough& enough);
@@ -81,8 +83,7 @@ class Lookout {
                                             const Enough& enough) const;
   std::optional<Look::Missed> miss(const Candidate& candidate,
                                    const std::vector<MemoryParts>& memory) const;
-  bool in_part_without_need(const PlacedLayout& layout);
-  bool fits_without_recomputation(PlacedLayout layout);
+  bool fits(PlacedLayout layout);
 
   const Job& job_;
   const Cluster& cluster_;

@@ -1,5 +1,4 @@
 #include <algorithm>
-#include <cmath>
 #include <cstdint>
 #include <tuple>
 #include <utility>
@@ -44,6 +43,11 @@ int StepModel::LayerMemory::most_layers(int layers, const LeastHeld& held, int r
   return fit;
 }
 
+struct StepModel::KindsWithMemory {
+  RankKinds kinds;
+  std::vector<std::pair<RankLimit, LayerMemory>> memory;  // of each kind
+};
+
 // Every rank with what memory lets it hold, in order. The last ones may be open: they lie on
 // several groups, one after the other.
 struct StepModel::RankLimits {
@@ -61,18 +65,15 @@ struct StepModel::RankLimits {
   // In which they can do so many layers, which are known to take no less than `early`; no more than
   // that, and closely.
   double least_seconds(int layers, double early) const {
-    if (layers_within(early) >= layers) return early;
+    const auto do_all = [&](double seconds) { return layers_within(seconds) >= layers; };
+    if (do_all(early)) return early;
     double late = early;
     for (const RankLimit& rank : fixed) late = std::max(late, rank.layer * layers);
     for (const auto& group : open) {
       for (const RankLimit& rank : group) late = std::max(late, rank.layer * layers);
     }
-    if (layers_within(late) < layers) return kNone;
-    constexpr double kClose = 1 + 1.0 / 256;
-    while (late > early * kClose) {
-      const double between = std::sqrt(early * late);
-      (layers_within(between) < layers ? early : late) = between;
-    }
+    if (!do_all(late)) return RankLimit::kNever;
+    narrow(early, late, do_all);
     return early;
   }
 
@@ -141,22 +142,20 @@ StepModel::RankLimits StepModel::rank_limits(const PlacedLayout& layout, size_t 
   return result;
 }
 
-// The least time of a step in which ranks with memory for so many layers can do them all, embedding
-// and head aside: with naive, whose micro-batches pass all layers one after the other, or with what
-// holds more of them at a time. Ranks that are still open go where they do most.
-double StepModel::fitting_bound(const PlacedLayout& layout, size_t settled, const LeastHeld& held) {
-  const int layers = job_.model.layers;
-  RankKinds kinds;
+// Kinds of ranks, each with as many layers as it has memory for with one micro-batch.
+StepModel::KindsWithMemory StepModel::kinds_with_memory(const PlacedLayout& layout,
+                                                        size_t settled) {
+  KindsWithMemory result;
+  RankKinds& kinds = result.kinds;
   kinds.ranks_of_open = layout.pipeline;
-  std::vector<std::pair<RankLimit, LayerMemory>> memories;
   int first = 0;
   for (size_t i = 0; i < layout.placement.runs.size(); ++i) {
     const Run& run = layout.placement.runs[i];
     const auto ranks_of = [&](Recompute recompute, int ranks) -> RankKind {
       const LayerMemory memory = layer_memory(layout, run.group, recompute);
       const RankLimit limit{seconds_of_layer(layout, run_seconds(layout, run, recompute)),
-                            memory.most_layers(layers)};
-      memories.emplace_back(limit, memory);
+                            memory.most_layers(job_.model.layers)};
+      result.memory.emplace_back(limit, memory);
       return {limit, ranks};
     };
     if (i < settled) {
@@ -173,14 +172,23 @@ double StepModel::fitting_bound(const PlacedLayout& layout, size_t settled, cons
     open.layer = std::min(open.layer, others.layer);
     open.most = std::max(open.most, others.most);
   }
+  return result;
+}
+
+// The least time of a step in which ranks with memory for so many layers can do them all, embedding
+// and head aside: with naive, whose micro-batches pass all layers one after the other, or with what
+// holds more of them at a time. Ranks that are still open go where they do most.
+double StepModel::fitting_bound(const PlacedLayout& layout, size_t settled, const LeastHeld& held) {
+  const int layers = job_.model.layers;
+  auto [kinds, memory] = kinds_with_memory(layout, settled);
   const double step = pace(layout) * layout.micro_batches;
   const double one_at_a_time = kinds.least_seconds(layers);
-  if (one_at_a_time == kNone || !held.any()) return step * one_at_a_time;
-  const auto has_room = [&](const auto& of_kind) {
+  if (one_at_a_time == RankLimit::kNever || !held.any()) return step * one_at_a_time;
+  const bool room_for_more = std::all_of(memory.begin(), memory.end(), [&](const auto& of_kind) {
     const int most = of_kind.first.layers_within(one_at_a_time);
     return of_kind.second.takes(most, held.most(most)) <= of_kind.second.room;
-  };
-  if (std::all_of(memories.begin(), memories.end(), has_room)) return step * one_at_a_time;
+  });
+  if (room_for_more) return step * one_at_a_time;
   double least = rank_limits(layout, settled, held).least_seconds(layers, one_at_a_time);
   if (held.naive()) least = std::min(least, std::max(one_at_a_time, layers * kinds.least_layer()));
   return step * least;

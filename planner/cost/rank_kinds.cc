@@ -1,7 +1,5 @@
 #include "planner/cost/rank_kinds.h"
 
-#include <cmath>
-
 namespace trireme {
 
 double seconds_of_layer(const Layout& layout, const ModelSeconds& model) {
@@ -27,23 +25,22 @@ int64_t RankKinds::layers_within(double seconds) {
 // no more than the slowest takes for it. Once it is known closely, the times at which some rank is
 // through with one layer more are few.
 double RankKinds::least_seconds(int layers) {
-  double late = 0, early = kNone, slowest = 0, per_second = 0;
+  double late = 0, early = RankLimit::kNever, slowest = 0, per_second = 0;
   for_each([&](const RankKind& kind) {
     late = std::max(late, kind.layer * kind.most);
     early = std::min(early, kind.layer);
     slowest = std::max(slowest, kind.layer);
     per_second += kind.ranks / kind.layer;
   });
-  constexpr double kLess = 1 - 1e-9, kClose = 1 + 1.0 / 256;
+  constexpr double kLess = 1 - 1e-9;
   early = kLess * std::max(early, layers / per_second);
-  const bool known_closely = layers_within(early + slowest) >= layers;
-  if (!known_closely && layers_within(late) < layers) return kNone;
-  while (!known_closely && late > early * kClose) {
-    const double between = std::sqrt(early * late);
-    (layers_within(between) < layers ? early : late) = between;
+  const auto do_all = [&](double seconds) { return layers_within(seconds) >= layers; };
+  if (!do_all(early + slowest)) {
+    if (!do_all(late)) return RankLimit::kNever;
+    narrow(early, late, do_all);
   }
-  while (layers_within(early) < layers) {
-    double next = kNone;
+  while (!do_all(early)) {
+    double next = RankLimit::kNever;
     for_each([&](const RankKind& kind) { next = std::min(next, kind.seconds_of_one_more(early)); });
     early = next;
   }

@@ -1,6 +1,7 @@
 #pragma once
 
 #include <algorithm>
+#include <cmath>
 #include <cstdint>
 #include <limits>
 #include <vector>
@@ -9,8 +10,6 @@
 #include "planner/plan/layout.h"
 
 namespace trireme {
-
-inline constexpr double kNone = std::numeric_limits<double>::infinity();
 
 // The figures of a profile may say that a layer takes nothing, and it is divided by.
 inline constexpr double kLeastSeconds = 1e-12;
@@ -21,6 +20,8 @@ double seconds_of_layer(const Layout& layout, const ModelSeconds& model);
 // How many layers a pipeline rank can do in a time: that of one in any unit, and the most that it
 // may have.
 struct RankLimit {
+  static constexpr double kNever = std::numeric_limits<double>::infinity();
+
   double layer = 0;
   int most = 0;
 
@@ -30,9 +31,19 @@ struct RankLimit {
   }
   double seconds_of_one_more(double seconds) const {
     const int layers = layers_within(seconds);
-    return layers < most ? (layers + 1) * layer : kNone;
+    return layers < most ? (layers + 1) * layer : kNever;
   }
 };
+
+// Brings times that are too early and late enough closer together, to within a share of 1/256.
+template <class LateEnough>
+void narrow(double& early, double& late, LateEnough late_enough) {
+  constexpr double kClose = 1 + 1.0 / 256;
+  while (late > early * kClose) {
+    const double between = std::sqrt(early * late);
+    (late_enough(between) ? late : early) = between;
+  }
+}
 
 // Ranks that are alike: how many, or how many at most where that is open.
 struct RankKind : RankLimit {
@@ -48,7 +59,7 @@ struct RankKinds {
   // In which they can do so many layers, when none is split; infinite: never.
   double least_seconds(int layers);
   double least_layer() const {
-    double least = kNone;
+    double least = RankLimit::kNever;
     for_each([&](const RankKind& kind) { least = std::min(least, kind.layer); });
     return least;
   }

@@ -225,6 +225,10 @@ Costs StepModel::costs(const PlacedLayout& layout, const std::vector<Stage>& sta
   return costs;
 }
 
+LinkCost StepModel::message_on(const PlacedLayout& layout, const Path& path) {
+  return {path.latency_s + gather_seconds(layout), message_bytes(layout) / path.bytes_per_s};
+}
+
 void StepModel::add_messages(const PlacedLayout& layout, const std::vector<Stage>& stages,
                              Costs& costs) {
   if (layout.pipeline == 1) return;
@@ -232,9 +236,9 @@ void StepModel::add_messages(const PlacedLayout& layout, const std::vector<Stage
     profile->add_messages(layout, stages, costs);
     return;
   }
-  const Path& path = pipeline_paths(layout).neighbours;
-  costs.transfer = message_bytes(layout) / path.bytes_per_s;
-  costs.hop = path.latency_s + gather_seconds(layout);
+  const LinkCost message = message_on(layout, pipeline_paths(layout).neighbours);
+  costs.transfer = message.transfer;
+  costs.hop = message.hop;
   if (!execution_.overlap_pipeline) block_on_sends(stages, costs);
 }
 

@@ -54,13 +54,6 @@ struct Trip {
   }
 };
 
-// Of a micro-batch from one pipeline rank to the next.
-struct MessageSeconds {
-  double hop = 0;       // until it is there,
-  double transfer = 0;  // besides how long it takes the link, which carries one after the other
-  double total() const { return hop + transfer; }
-};
-
 // Lower bounds of the step time of any cut and schedule, for any number of micro-batches.
 struct QuickBound {
   double slowest = 0;  // of a micro-batch on the rank that has most to do
@@ -98,14 +91,14 @@ class StepModel {
   // Lower bounds of the step time of any cut and schedule of this layout, where its messages take
   // at least so long and whatever its reductions take; the same with what all these take; and of
   // the schedule that this layout names on a cut. All schedules on one cut share its times.
-  QuickBound quick_bounds(const PlacedLayout& layout, const MessageSeconds& message = {});
-  double quick_bound(const PlacedLayout& layout, const MessageSeconds& message = {}) {
+  QuickBound quick_bounds(const PlacedLayout& layout, const LinkCost& message = {});
+  double quick_bound(const PlacedLayout& layout, const LinkCost& message = {}) {
     return quick_bounds(layout, message).seconds(layout.micro_batches);
   }
   double network_bound(const PlacedLayout& layout);
   // What messages take at least, however many ranks are on each run: all hops count as the slowest,
   // and one leads from each run to the next.
-  MessageSeconds least_message(const PlacedLayout& layout);
+  LinkCost least_message(const PlacedLayout& layout);
   // Of layouts that have the memory, on these runs or all that begin with so many of them, with the
   // schedules that `held` knows and the fastest cut or another that gives a rank's chunks as many
   // layers; infinite: none has.
@@ -115,7 +108,7 @@ class StepModel {
   bool surely_fits(const PlacedLayout& layout);
   // Of the quick bounds. Where runs hold more ranks than the layout has, those of all layouts that
   // have no more on any of them.
-  std::vector<Trip> trips(const PlacedLayout& layout, const MessageSeconds& message = {});
+  std::vector<Trip> trips(const PlacedLayout& layout, const LinkCost& message = {});
   CutTimes cut_times(const PlacedLayout& layout, const std::vector<Stage>& stages);
   // The same cut of the same layout with its ranks in another order.
   void move(const PlacedLayout& layout, const std::vector<Stage>& stages, CutTimes& times);
@@ -191,7 +184,7 @@ class StepModel {
     double all = 0, layer = 0, reserve = 0;
   };
   const Resident& resident(const PlacedLayout& layout);
-  MessageSeconds message_on(const PlacedLayout& layout, const Path& path);
+  LinkCost message_on(const PlacedLayout& layout, const Path& path);
   double reductions_bound(const PlacedLayout& layout);
   struct LayerMemory {
     double resident = 0, activation = 0, room = 0;
@@ -201,6 +194,8 @@ class StepModel {
     int most_layers(int layers, const LeastHeld& held, int rank) const;
   };
   LayerMemory layer_memory(const PlacedLayout& layout, size_t group, Recompute recompute);
+  struct KindsWithMemory;
+  KindsWithMemory kinds_with_memory(const PlacedLayout& layout, size_t settled);
   struct RankLimits;
   RankLimits rank_limits(const PlacedLayout& layout, size_t settled, const LeastHeld& held);
   std::vector<PartTimes> part_times(const PlacedLayout& layout);

@@ -1,4 +1,5 @@
 #include <algorithm>
+#include <limits>
 #include <vector>
 
 #include "planner/cost/rank_kinds.h"
@@ -6,13 +7,18 @@
 #include "planner/schedules/schedules.h"
 
 namespace trireme {
+namespace {
+
+constexpr double kNone = std::numeric_limits<double>::infinity();
+
+}  // namespace
 
 // However the layers are cut, a rank that has T seconds for its work holds at most (T less its
 // embedding or head) / (time of a layer in all micro-batches) of them, and all ranks together hold
 // all. Rank r does not have the time in which the first micro-batch passes the stages before its
 // own first, number r: the embedding, and a layer on each but stage 0. No rank holds part of a
 // layer, and the head is on the last rank or, at the end of a V, the first.
-QuickBound StepModel::quick_bounds(const PlacedLayout& layout, const MessageSeconds& message) {
+QuickBound StepModel::quick_bounds(const PlacedLayout& layout, const LinkCost& message) {
   double per_second = 0, embedding = kNone, head = kNone;
   double first_forward = kNone, layer_forward = kNone, first_head = 0, last_head = 0;
   const int layers = job_.model.layers;
@@ -38,6 +44,7 @@ QuickBound StepModel::quick_bounds(const PlacedLayout& layout, const MessageSeco
   }
   if (own_ != nullptr) return bound;  // its stages may lie anywhere
   bound.slowest = std::max(bound.slowest, pace * std::min(first_head, last_head));
+  const double each_hop = message.hop + message.transfer;
   double waits = 0;  // by rank, in layers of that rank
   double first = 0;
   for (const RankKind& kind : kinds.fixed) {
@@ -45,7 +52,7 @@ QuickBound StepModel::quick_bounds(const PlacedLayout& layout, const MessageSeco
     const double behind_0 = first == 0 ? ranks - 1 : ranks;
     const double before = (first + last) / 2 * ranks;  // sum of r
     const double compute = behind_0 * first_forward + (before - behind_0) * layer_forward;
-    waits += (pace * compute + before * message.total()) / kind.layer;
+    waits += (pace * compute + before * each_hop) / kind.layer;
     first += ranks;
   }
   bound.waits = waits / per_second;
@@ -63,7 +70,7 @@ QuickBound StepModel::quick_bounds(const PlacedLayout& layout, const MessageSeco
 //   min { sum n_k c_k : sum n_k = L, n_k <= a_k T / m }
 //     = max over j of L c_j - T / m * sum a_k max(0, c_j - c_k)
 // (duality of linear programs, whose other side has its corners at the c_j), and T is no less.
-std::vector<Trip> StepModel::trips(const PlacedLayout& layout, const MessageSeconds& message) {
+std::vector<Trip> StepModel::trips(const PlacedLayout& layout, const LinkCost& message) {
   struct Kind {
     double layers_per_second = 0;  // a_k
     double forward = 0, there_and_back = 0;
@@ -81,7 +88,7 @@ std::vector<Trip> StepModel::trips(const PlacedLayout& layout, const MessageSeco
     backwards_per_second += ranks / std::max(layer.backward(), kLeastSeconds);
   });
   const double pace = this->pace(layout);
-  const double messages = (layout.pipeline - 1) * message.total();
+  const double messages = (layout.pipeline - 1) * (message.hop + message.transfer);
   const int layers = job_.model.layers;
   const auto layers_faster = [&](double Kind::*way, double than) {
     double faster = 0;
@@ -91,7 +98,7 @@ std::vector<Trip> StepModel::trips(const PlacedLayout& layout, const MessageSeco
     return faster;
   };
   std::vector<Trip> trips;
-  if (message.total() > 0) trips.push_back({message.hop, message.transfer});
+  if (message.transfer > 0) trips.push_back({message.hop, message.transfer});
   for (const Kind& kind : kinds) {
     const double each = layout.trains() ? pace * layers / backwards_per_second : 0;
     trips.push_back({pace * (layers * kind.forward + ends_forward) + messages, each,
@@ -103,11 +110,7 @@ std::vector<Trip> StepModel::trips(const PlacedLayout& layout, const MessageSeco
   return trips;
 }
 
-MessageSeconds StepModel::message_on(const PlacedLayout& layout, const Path& path) {
-  return {path.latency_s + gather_seconds(layout), message_bytes(layout) / path.bytes_per_s};
-}
-
-MessageSeconds StepModel::least_message(const PlacedLayout& layout) {
+LinkCost StepModel::least_message(const PlacedLayout& layout) {
   const bool across = layout.placement.runs.size() > 1;
   if (!across || own_ != nullptr || measured(layout)) return {};
   return message_on(layout, links_.between_runs(layout));
@@ -117,7 +120,7 @@ MessageSeconds StepModel::least_message(const PlacedLayout& layout) {
 double StepModel::network_bound(const PlacedLayout& layout) {
   const double m = layout.micro_batches;
   if (measured(layout)) return quick_bounds(layout).seconds(m);
-  MessageSeconds message;
+  LinkCost message;
   if (layout.pipeline > 1 && own_ == nullptr) {
     PlacedLayout in_line = layout;  // whose last rank sends nothing to the first
     in_line.chunks = 1;
