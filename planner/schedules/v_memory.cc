@@ -204,6 +204,41 @@ class Held {
   // rank does not come to hold more than `most`, if there is an earlier one; returns where it is
   // now.
   size_t advance(size_t from, size_t to, int most) {
+    to = grid_.weights_placed() ? advance_with_weights(from, to, most)
+                                : advance_without_weights(from, to, most);
+    while (counted_to_ > to) count_back();
+    return to;
+  }
+
+  // The slot of the rank's input gradient number `index`, whatever its chunk. Those that are asked
+  // for in turn are counted once.
+  int slot_of_input_gradient(int index) {
+    while (counted_ > index) count_back();
+    while (counted_ <= index) counted_ += is_input_gradient(counted_to_++);
+    return static_cast<int>(counted_to_) - 1;
+  }
+
+ private:
+  struct State {
+    int activations = 0;
+    int waiting = 0;  // weight gradients to do, where they are not placed
+    bool operator==(const State&) const = default;
+  };
+
+  // What is held changes between the two slots alone.
+  size_t advance_with_weights(size_t from, size_t to, int most) {
+    const std::vector<uint8_t>& kinds = grid_.kinds(rank_);
+    const int more = change(kinds[from]);
+    for (size_t slot = from; more > 0 && slot-- > to;) {
+      if (after_[slot].activations == most) to = slot + 1;
+    }
+    while (to < from && kinds[to] != kFree) ++to;
+    for (size_t slot = to; slot < from; ++slot) after_[slot].activations += more;
+    return to;
+  }
+
+  // Weight gradients move, too.
+  size_t advance_without_weights(size_t from, size_t to, int most) {
     const std::vector<uint8_t>& kinds = grid_.kinds(rank_);
     while (to < from) {
       if (kinds[to] != kFree) {
@@ -223,13 +258,6 @@ class Held {
     return std::min(to, from);
   }
 
- private:
-  struct State {
-    int activations = 0;
-    int waiting = 0;  // weight gradients to do, where they are not placed
-    bool operator==(const State&) const = default;
-  };
-
   // What the rank holds with the op in slot `to`, into changed_. Returns the first slot after which
   // that is too much, or how many slots there are.
   size_t fill_after(size_t from, size_t to, int most) {
@@ -245,11 +273,22 @@ class Held {
     return kinds.size();
   }
 
+  static int change(int kind) {
+    if (kind == kForward0 || kind == kForward1) return 1;
+    return kind == kWeight ? -1 : 0;
+  }
+
+  bool is_input_gradient(size_t slot) const {
+    const int kind = grid_.kinds(rank_)[slot];
+    return kind == kInput0 || kind == kInput1;
+  }
+
+  void count_back() { counted_ -= is_input_gradient(--counted_to_); }
+
   State before(size_t slot) const { return slot == 0 ? State{} : after_[slot - 1]; }
 
   State next(State state, int kind) const {
-    if (kind == kForward0 || kind == kForward1) ++state.activations;
-    if (kind == kWeight) --state.activations;
+    state.activations += change(kind);
     if (grid_.weights_placed()) return state;
     if (kind == kInput0 || kind == kInput1) ++state.waiting;
     if (kind == kFree && state.waiting > 0) return {state.activations - 1, state.waiting - 1};
@@ -260,20 +299,9 @@ class Held {
   int rank_;
   std::vector<State> after_;
   std::vector<State> changed_;
+  size_t counted_to_ = 0;  // slot, before which there are
+  int counted_ = 0;        // input gradients
 };
-
-// The slot of a rank's input gradient number `index`, whatever its chunk. Sought from the nearer
-// end: ops advance while the pipeline fills or drains.
-int slot_of_input_gradient(const Grid& grid, int rank, int index) {
-  const std::vector<uint8_t>& kinds = grid.kinds(rank);
-  const int count = 2 * grid.micro_batches();
-  const bool from_front = index < count / 2;
-  int slot = from_front ? 0 : static_cast<int>(kinds.size()) - 1;
-  for (int left = from_front ? index : count - 1 - index;; slot += from_front ? 1 : -1) {
-    if (kinds[at(slot)] != kInput0 && kinds[at(slot)] != kInput1) continue;
-    if (left-- == 0) return slot;
-  }
-}
 
 // The last forward of chunk 0 that comes first after slot `filled` of rank 0, if any does.
 std::optional<Placed> first_last_forward(const Grid& grid, int filled) {
@@ -298,7 +326,7 @@ void reorder(Grid& grid) {
   const auto advance = [&](const Placed& op) {
     int to = grid.earliest_slot(op);
     if (op.kind == kWeight) {
-      to = std::max(to, slot_of_input_gradient(grid, op.rank, op.index) + 1);
+      to = std::max(to, held[at(op.rank)].slot_of_input_gradient(op.index) + 1);
     }
     if (to >= op.slot) return;
     to = static_cast<int>(held[at(op.rank)].advance(at(op.slot), at(to), most));
