@@ -16,6 +16,7 @@
 
 #include <algorithm>
 #include <chrono>
+#include <memory>
 #include <string>
 #include <variant>
 #include <vector>
@@ -97,9 +98,10 @@ double now() {
 std::string in_predictions(const Plan& plan, const Job& job, const Cluster& cluster,
                            double seconds) {
   if (cluster.groups.size() > 1) return "";
+  const auto schedule = std::make_shared<const Schedule>(plan.schedule);
   const double begin = now();
   StepModel model(job, cluster);
-  model.predict(placed_on(plan.layout, 0), plan.stages, plan.schedule);
+  model.predict(placed_on(plan.layout, 0), plan.stages, schedule);
   return fmt::format("{:.0f}x", seconds / (now() - begin));
 }
 

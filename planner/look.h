@@ -48,7 +48,7 @@ struct Candidate {
   double found = 0;
   // Of micro-batches, by set or one for all, once the seconds are exact: the fastest that fit.
   std::vector<std::optional<int>> groups = {};
-  // Whether its prediction is to tell when ranks hold most, which takes as long as all the rest.
+  // Whether its prediction is to tell when ranks hold most.
   bool in_full = false;
 
   bool unequal() const { return !layout.placement.sets.empty(); }

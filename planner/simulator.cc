@@ -291,18 +291,23 @@ MemoryChange change_of(std::span<const Op> ops, const std::vector<StageMemory>& 
   return sum;
 }
 
-// A clock that notes when every rank first holds the most, which its program's order tells.
-class OutliningClock {
+// A clock that notes when every rank first holds the most, which its program's order tells, and
+// stops once it knows of all ranks.
+class PeakClock {
  public:
-  OutliningClock(const Schedule& schedule, const Costs& costs)
+  PeakClock(const Schedule& schedule, const Costs& costs)
       : clock_(schedule, costs), since_(schedule.ranks.size(), 0) {
     for (const std::vector<Op>& program : schedule.ranks) {
       fullest_.push_back(fullest(program, costs.memory));
+      if (!program.empty()) ++open_;
     }
   }
 
   double run(size_t rank, size_t position, std::span<const Op> ops, double ready) {
-    if (position == fullest_[rank]) since_[rank] = std::max(clock_.rank_free(rank), ready);
+    if (position == fullest_[rank]) {
+      since_[rank] = std::max(clock_.rank_free(rank), ready);
+      --open_;
+    }
     return clock_.run(rank, position, ops, ready);
   }
 
@@ -310,7 +315,8 @@ class OutliningClock {
     return clock_.deliver(edge, output, end);
   }
 
-  Outline outline() const { return {clock_.timing(), since_}; }
+  bool stopped() const { return open_ == 0; }
+  const std::vector<double>& since() const { return since_; }
 
  private:
   // The first position that has a rank hold the most.
@@ -332,6 +338,7 @@ class OutliningClock {
   Clock clock_;
   std::vector<size_t> fullest_;  // by rank: a position
   std::vector<double> since_;    // by rank
+  size_t open_ = 0;              // ranks that did not get there yet
 };
 
 void summarize_memory(const Schedule& schedule, const Costs& costs, Simulation& result) {
@@ -458,9 +465,13 @@ Timing timing_of(const Schedule& schedule, const Costs& costs) {
   return run_through<Clock>(execution, schedule, costs).timing();
 }
 
-Outline outline_of(const Schedule& schedule, const Costs& costs) {
+std::vector<double> peak_times(const Schedule& schedule, const Costs& costs) {
+  check_arguments(schedule, costs);
   Execution execution(schedule);
-  return run_through<OutliningClock>(execution, schedule, costs).outline();
+  PeakClock clock(schedule, costs);
+  execution.run(clock);
+  TRIREME_CHECK(clock.stopped());
+  return clock.since();
 }
 
 std::optional<Timing> timing_within(const Schedule& schedule, const Costs& costs, double most) {

@@ -133,11 +133,9 @@ std::optional<Timing> timing_within(const Schedule& schedule, const Costs& costs
 double makespan_of(const Schedule& schedule, const Costs& costs);
 Recording recording_of(const Schedule& schedule, const Costs& costs);
 
-// Some more of a simulation's figures, faster than all.
-struct Outline : Timing {
-  std::vector<double> peak_times;  // by rank: the start of the first op that holds the most
-};
-Outline outline_of(const Schedule& schedule, const Costs& costs);
+// When each rank first holds the most, from the start of the step: the start of the op that makes
+// it so. Looks no further than it has to, which is mostly until the pipeline has filled.
+std::vector<double> peak_times(const Schedule& schedule, const Costs& costs);
 
 // One of several pipelines that start together, and how many replicas of it there are.
 struct PipelineRun {

@@ -535,28 +535,22 @@ double bubble_fraction(const Layout& layout, const Costs& costs, double makespan
 
 }  // namespace
 
-Prediction StepModel::predict(const PlacedLayout& layout, const std::vector<Stage>& stages,
-                              const Schedule& schedule) {
+std::vector<double> StepModel::peak_seconds(const PlacedLayout& layout,
+                                            const std::vector<Stage>& stages,
+                                            const Schedule& schedule) {
   Costs seconds = shared_costs(layout, stages, schedule);
   for (const double bytes : activation_bytes(layout, stages)) {
     seconds.memory.push_back({bytes, bytes});
   }
-  const Outline outline = outline_of(schedule, seconds);
-  Prediction prediction = predict(layout, stages, schedule, seconds, outline);
-  prediction.peak_seconds_per_pipeline_rank = outline.peak_times;
-  return prediction;
-}
-
-Prediction StepModel::predict_briefly(const PlacedLayout& layout, const std::vector<Stage>& stages,
-                                      const std::shared_ptr<const Schedule>& schedule) {
-  constexpr double kAny = std::numeric_limits<double>::infinity();
-  const Costs seconds = shared_costs(layout, stages, *schedule);
-  return predict(layout, stages, *schedule, seconds, *timings_->within(schedule, seconds, kAny));
+  return peak_times(schedule, seconds);
 }
 
 Prediction StepModel::predict(const PlacedLayout& layout, const std::vector<Stage>& stages,
-                              const Schedule& schedule, const Costs& seconds,
-                              const Timing& timing) {
+                              const std::shared_ptr<const Schedule>& known) {
+  constexpr double kAny = std::numeric_limits<double>::infinity();
+  const Schedule& schedule = *known;
+  const Costs seconds = shared_costs(layout, stages, schedule);
+  const Timing timing = *timings_->within(known, seconds, kAny);
   const StepTimes times = step_times(layout, stages, timing);
   Prediction prediction;
   prediction.step_seconds = times.total();

@@ -156,13 +156,13 @@ class StepModel {
   std::optional<double> seconds_within(const PlacedLayout& layout, const std::vector<Stage>& stages,
                                        const std::shared_ptr<const Schedule>& schedule,
                                        double most);
-  // The prediction for a legal schedule, memory included.
+  // The prediction for a legal schedule, memory included: much faster where `seconds_within` had an
+  // answer lately. When ranks hold most is left out.
   Prediction predict(const PlacedLayout& layout, const std::vector<Stage>& stages,
-                     const Schedule& schedule);
-  // The same, but not when ranks hold most: much faster where `seconds_within` had an answer
-  // lately.
-  Prediction predict_briefly(const PlacedLayout& layout, const std::vector<Stage>& stages,
-                             const std::shared_ptr<const Schedule>& schedule);
+                     const std::shared_ptr<const Schedule>& schedule);
+  // When each pipeline rank first holds the most, from the start of the step.
+  std::vector<double> peak_seconds(const PlacedLayout& layout, const std::vector<Stage>& stages,
+                                   const Schedule& schedule);
 
  private:
   struct PipelinePaths {
@@ -291,8 +291,6 @@ class StepModel {
                                        const std::vector<Stage>& stages) const;
   Costs shared_costs(const PlacedLayout& layout, const std::vector<Stage>& stages,
                      const Schedule& schedule);
-  Prediction predict(const PlacedLayout& layout, const std::vector<Stage>& stages,
-                     const Schedule& schedule, const Costs& seconds, const Timing& timing);
   void add_stages(const Costs& seconds, const PlacedLayout& layout,
                   const std::vector<Stage>& stages, Prediction& prediction);
   void add_breakdown(const PlacedLayout& layout, const std::vector<Stage>& stages, double makespan,

@@ -98,6 +98,7 @@ std::vector<Trip> StepModel::trips(const PlacedLayout& layout, const LinkCost& m
     return faster;
   };
   std::vector<Trip> trips;
+  trips.reserve(1 + 2 * kinds.size());
   if (message.transfer > 0) trips.push_back({message.hop, message.transfer});
   for (const Kind& kind : kinds) {
     const double each = layout.trains() ? pace * layers / backwards_per_second : 0;

@@ -129,7 +129,7 @@ TEST(AcceleratorProfile, MeasuredCollectivesSumTheGradients) {
   const PlacedLayout placed = placed_on(layout, 0);
   const Prediction prediction = model.predict(
       placed, model.cut(placed),
-      make_schedule({.name = "1f1b", .pipeline = 1, .micro_batches = 16, .chunks = 1}));
+      shared(make_schedule({.name = "1f1b", .pipeline = 1, .micro_batches = 16, .chunks = 1})));
   const double bytes = 4.0 * static_cast<double>(total_parameters(job.model));
   const auto reduction =
       std::find_if(prediction.breakdown.begin(), prediction.breakdown.end(),

@@ -425,7 +425,9 @@ TEST(ProfiledStep, BoundsLieBelowThePrediction) {
         const std::vector<Stage> stages = model.cut(placed);
         const Schedule schedule =
             make_schedule({.name = "1f1b", .pipeline = pipeline, .micro_batches = 4});
-        const double step = model.predict(placed_on(layout, 0), stages, schedule).step_seconds;
+        const double step =
+            model.predict(placed_on(layout, 0), stages, std::make_shared<const Schedule>(schedule))
+                .step_seconds;
         EXPECT_LE(model.quick_bound(placed), step * (1 + 1e-9));
         EXPECT_LE(model.cut_bound(placed, model.cut_times(placed, stages)), step * (1 + 1e-9));
       }

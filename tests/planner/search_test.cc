@@ -216,7 +216,7 @@ double step_time(StepModel& model, const PlacedLayout& layout, const std::vector
     for (int rank = 0; rank < layout.pipeline; ++rank) {
       fits = fits && memory[static_cast<size_t>(rank)].total() <= model.device_memory(layout, rank);
     }
-    if (fits) least = std::min(least, model.predict(layout, stages, schedule).step_seconds);
+    if (fits) least = std::min(least, model.predict(layout, stages, shared(schedule)).step_seconds);
   }
   return least;
 }

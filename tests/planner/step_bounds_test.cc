@@ -141,7 +141,7 @@ TEST(StepBounds, HoldForAnyCutOnKindsOfNode) {
     StepModel model(job, cluster);
     for (const Near near : near_choices(layout, cluster)) {
       layout.placement.near = near;
-      const double allowed = model.predict(layout, cut, schedule).step_seconds * (1 + 1e-9);
+      const double allowed = model.predict(layout, cut, shared(schedule)).step_seconds * (1 + 1e-9);
       QuickBound bound = model.quick_bounds(layout);
       const double quick = bound.seconds(layout.micro_batches);
       const double between_runs = model.quick_bound(layout, model.least_message(layout));
@@ -173,7 +173,7 @@ TEST(StepBounds, OfWhatFitsHoldWhereACutJustFits) {
     const Cluster tight =
         just_fitting(cluster, layout, StepModel(job, cluster).memory(layout, cut, schedule));
     StepModel model(job, tight);
-    const double allowed = model.predict(layout, cut, schedule).step_seconds * (1 + 1e-9);
+    const double allowed = model.predict(layout, cut, shared(schedule)).step_seconds * (1 + 1e-9);
     const Completion own{layout.schedule, layout.chunks};
     std::vector<Completion> all = possible_completions(job, layout.pipeline);
     all.push_back(own);

@@ -27,7 +27,7 @@ TEST(Step, TheBreakdownSumsToTheStep) {
   const PlacedLayout placed = placed_on(layout, 0);
   const std::vector<Stage> stages = model.cut(placed);
   const Prediction prediction =
-      model.predict(placed, stages, one_forward_one_backward_schedule(4, 8));
+      model.predict(placed, stages, shared(one_forward_one_backward_schedule(4, 8)));
   double sum = 0;
   for (const auto& [cause, seconds] : prediction.breakdown) sum += seconds;
   EXPECT_NEAR(sum, prediction.step_seconds, 1e-12);
@@ -50,7 +50,7 @@ TEST(Step, ThePredictedOpsAddUpToThePredictedStep) {
   layout.micro_batches = 8;
   const std::vector<Stage> stages = model.cut(placed_on(layout, 0));
   const Schedule schedule = one_forward_one_backward_schedule(4, 8);
-  const Prediction prediction = model.predict(placed_on(layout, 0), stages, schedule);
+  const Prediction prediction = model.predict(placed_on(layout, 0), stages, shared(schedule));
   Costs costs;
   costs.stages.clear();
   costs.transfer = prediction.transfer_seconds;
@@ -88,7 +88,7 @@ TEST(Step, BoundsHoldForEverySchedule) {
         const PlacedLayout placed = placed_on(layout, 0);
         const std::vector<Stage> stages = model.cut(placed);
         const Prediction prediction =
-            model.predict(placed_on(layout, 0), stages, make_schedule(request));
+            model.predict(placed_on(layout, 0), stages, shared(make_schedule(request)));
         const double allowed = prediction.step_seconds * (1 + 1e-9);
         EXPECT_LE(model.quick_bound(placed), allowed) << name << ' ' << pipeline;
         EXPECT_LE(model.cut_bound(placed, model.cut_times(placed, stages)), allowed)
@@ -118,7 +118,7 @@ TEST(Step, TrafficCountsWhatTheBusiestDeviceSends) {
   const Layout layout = two_of_each();
   const std::vector<Stage> stages = even_cut(8, loop_placement(2, 1));
   const Prediction prediction =
-      model.predict(placed_on(layout, 0), stages, one_forward_one_backward_schedule(2, 8));
+      model.predict(placed_on(layout, 0), stages, shared(one_forward_one_backward_schedule(2, 8)));
   const double message = 2 * 128 * 256 * 4;
   ASSERT_EQ(prediction.traffic.size(), 3U);
   EXPECT_EQ(prediction.traffic[0].axis, "tensor");
@@ -141,7 +141,7 @@ TEST(Step, TheBusiestLinkOfEachTierIsKnown) {
   const Layout layout = two_of_each();
   const std::vector<Stage> stages = even_cut(8, loop_placement(2, 1));
   const Prediction prediction =
-      model.predict(placed_on(layout, 0), stages, one_forward_one_backward_schedule(2, 8));
+      model.predict(placed_on(layout, 0), stages, shared(one_forward_one_backward_schedule(2, 8)));
   const double outputs = 8.0 * 2 * 128 * 256 * 4;
   const double gradients = 4 * stage_parameters(job.model, layout, stages)[0];
   const double tied = 2500 * 256 * 4;
@@ -163,7 +163,7 @@ TEST(Step, TheBusiestLinkOfEachTierIsKnown) {
 bool expect_links_within_the_step(StepModel& model, const PlacedLayout& placed,
                                   const std::shared_ptr<const Schedule>& schedule) {
   const std::vector<Stage> stages = model.cut(placed);
-  const Prediction prediction = model.predict(placed, stages, *schedule);
+  const Prediction prediction = model.predict(placed, stages, schedule);
   const double step = prediction.step_seconds, allowed = step * (1 + 1e-9);
   const double at_most = model.shared_links_at_most(placed, stages) * (1 + 1e-9);
   for (const LinkTraffic& link : prediction.links) {
@@ -226,7 +226,8 @@ TEST(Step, SwitchesThatAddUpTakeEachByteOnce) {
   const auto sent = [&] {
     StepModel model(job, cluster);
     const PlacedLayout placed = placed_on(layout, 0);
-    return model.predict(placed, model.cut(placed), one_forward_one_backward_schedule(1, 16))
+    return model
+        .predict(placed, model.cut(placed), shared(one_forward_one_backward_schedule(1, 16)))
         .traffic.at(0)
         .bytes;
   };
@@ -245,13 +246,14 @@ TEST(Step, TheMemoryPeakHasATime) {
   Layout layout{.pipeline = 2};
   layout.micro_batches = 8;
   const std::vector<Stage> stages = even_cut(8, loop_placement(2, 1));
-  const Prediction prediction =
-      model.predict(placed_on(layout, 0), stages, one_forward_one_backward_schedule(2, 8));
+  const PlacedLayout placed = placed_on(layout, 0);
+  const auto schedule = shared(one_forward_one_backward_schedule(2, 8));
+  const Prediction prediction = model.predict(placed, stages, schedule);
   const double first = prediction.stages[0].forward_seconds;
-  ASSERT_EQ(prediction.peak_seconds_per_pipeline_rank.size(), 2U);
-  EXPECT_DOUBLE_EQ(prediction.peak_seconds_per_pipeline_rank[0], first);
-  EXPECT_DOUBLE_EQ(prediction.peak_seconds_per_pipeline_rank[1],
-                   first + prediction.transfer_seconds);
+  const std::vector<double> peaks = model.peak_seconds(placed, stages, *schedule);
+  ASSERT_EQ(peaks.size(), 2U);
+  EXPECT_DOUBLE_EQ(peaks[0], first);
+  EXPECT_DOUBLE_EQ(peaks[1], first + prediction.transfer_seconds);
 }
 
 // Sharded over the two replicas of a node, gradients are summed over all four, 3/2 of their bytes
@@ -269,7 +271,7 @@ TEST(Step, AnOptimizerCanBeShardedWithinANode) {
   const PlacedLayout placed = placed_on(layout, 0);
   const auto reduction = [&] {
     StepModel model(job, cluster);
-    const Prediction p = model.predict(placed, model.cut(placed), gpipe_schedule(1, 16));
+    const Prediction p = model.predict(placed, model.cut(placed), shared(gpipe_schedule(1, 16)));
     return std::find_if(p.breakdown.begin(), p.breakdown.end(),
                         [](const auto& cause) { return cause.first == "data_reduction"; })
         ->second;
@@ -416,7 +418,8 @@ TEST(Step, EvaluationIsForwardsAlone) {
   const PlacedLayout placed = placed_on(layout, 0);
   const Prediction prediction = model.predict(
       placed, model.cut(placed),
-      make_schedule({.name = "forward-only", .pipeline = 2, .micro_batches = 8, .chunks = 1}));
+      shared(
+          make_schedule({.name = "forward-only", .pipeline = 2, .micro_batches = 8, .chunks = 1})));
   for (const auto& [cause, seconds] : prediction.breakdown) {
     if (cause == "forward" || cause == "pipeline_idle") continue;
     EXPECT_EQ(seconds, 0) << cause;
@@ -448,7 +451,7 @@ TEST(Step, ThePublishedStepsOfA175BModel) {
     const std::vector<Stage> stages = model.cut(placed_on(layout, 0));
     const Schedule schedule =
         make_schedule({.name = "interleaved", .pipeline = 8, .micro_batches = 64, .chunks = 3});
-    return model.predict(placed_on(layout, 0), stages, schedule).step_seconds;
+    return model.predict(placed_on(layout, 0), stages, shared(schedule)).step_seconds;
   };
   EXPECT_NEAR(step(Recompute::full, false), 18.13, 0.12 * 18.13);
   EXPECT_NEAR(step(Recompute::selective, true), 13.75, 0.12 * 13.75);

@@ -1,6 +1,10 @@
 #pragma once
 
+#include <memory>
+#include <utility>
+
 #include "planner/plan/job.h"
+#include "planner/plan/schedule.h"
 #include "topology/cluster.h"
 
 namespace trireme {
@@ -60,6 +64,10 @@ inline Cluster two_kinds(double speed) {
   cluster.groups[1].device.fp32_flops *= speed;
   cluster.groups[1].device.memory_bytes_per_s *= speed;
   return cluster;
+}
+
+inline std::shared_ptr<const Schedule> shared(Schedule schedule) {
+  return std::make_shared<const Schedule>(std::move(schedule));
 }
 
 }  // namespace trireme
