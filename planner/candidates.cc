@@ -5,6 +5,8 @@
 #include <algorithm>
 #include <limits>
 #include <numeric>
+#include <optional>
+#include <string>
 
 #include "planner/layer_cut.h"
 #include "planner/schedules/schedules.h"
@@ -31,6 +33,15 @@ namespace {
 
 Error contradiction(const std::string& message) {
   return Error(ErrorKind::bad_input, message);
+}
+
+// As messages name it; empty where it is left open.
+std::string pin(const Pins& pins, std::string_view key, std::optional<int> value) {
+  return value ? name_of_pin(pins, key, std::to_string(*value)) : "";
+}
+
+std::string join(const std::string& a, const std::string& b) {
+  return a + (a.empty() || b.empty() ? "" : " ") + b;
 }
 
 // The fewest stages per pipeline rank that the pins leave open.
@@ -232,13 +243,14 @@ Range chunk_choices(const Job& job, int pipeline, const std::string& schedule) {
 void check_recomputing_ranks(const Pins& pins) {
   const int ranks = pins.recompute_ranks.value_or(0);
   if (ranks > 0 && pins.recompute == Recompute::none) {
-    throw contradiction(fmt::format(
-        "pins contradict each other: recompute=none, recompute_ranks={}: then none recomputes",
-        ranks));
+    throw contradiction(fmt::format("pins contradict each other: {}, {}: then none recomputes",
+                                    name_of_pin(pins, "recompute", "none"),
+                                    pin(pins, "recompute_ranks", ranks)));
   }
   if (pins.pipeline && ranks > *pins.pipeline) {
-    throw contradiction(fmt::format("pins contradict each other: recompute_ranks={} of pipeline={}",
-                                    ranks, *pins.pipeline));
+    throw contradiction(fmt::format("pins contradict each other: {} of {}",
+                                    pin(pins, "recompute_ranks", ranks),
+                                    pin(pins, "pipeline", pins.pipeline)));
   }
 }
 
@@ -252,9 +264,10 @@ void check_pins(const Job& job, const Cluster& cluster) {
     const std::optional<int> fixed = fixed_chunks(*pins.schedule);
     if (pins.chunks && fixed && *fixed != *pins.chunks) {
       throw contradiction(
-          fmt::format("pins contradict each other: schedule={} has {} per pipeline rank, "
-                      "chunks={} asks for another number",
-                      *pins.schedule, *fixed == 1 ? "one stage" : "two stages", *pins.chunks));
+          fmt::format("pins contradict each other: {} has {} per pipeline rank, {} asks for "
+                      "another number",
+                      name_of_pin(pins, "schedule", *pins.schedule),
+                      *fixed == 1 ? "one stage" : "two stages", pin(pins, "chunks", pins.chunks)));
     }
   }
   check_recomputing_ranks(pins);
@@ -264,22 +277,21 @@ void check_pins(const Job& job, const Cluster& cluster) {
   // Replicas on several kinds of node may take unequal shares.
   const bool equal = cluster.groups.size() == 1;
   if (batch % (equal ? samples : pins.micro_batch.value_or(1)) != 0 || batch < samples) {
-    std::string names;
-    if (pins.data) names += fmt::format("data={} ", *pins.data);
-    if (pins.micro_batch) names += fmt::format("micro_batch={} ", *pins.micro_batch);
     throw contradiction(
-        fmt::format("{}contradict{} global_batch = {}: {} samples at a time do not divide it",
-                    names, pins.data && pins.micro_batch ? "" : "s", batch, samples));
+        fmt::format("{} contradict{} global_batch = {}: {} samples at a time do not divide it",
+                    join(pin(pins, "data", pins.data), pin(pins, "micro_batch", pins.micro_batch)),
+                    pins.data && pins.micro_batch ? "" : "s", batch, samples));
   }
   const int pipeline = pins.pipeline.value_or(1);
   if (static_cast<int64_t>(pipeline) * chunks - 2 > job.model.layers) {
-    std::string names;
-    if (pins.pipeline) names += fmt::format("pipeline={} ", pipeline);
-    if (pins.chunks) names += fmt::format("chunks={} ", chunks);
+    const std::string of_chunks = pins.chunks     ? pin(pins, "chunks", pins.chunks)
+                                  : pins.schedule ? name_of_pin(pins, "schedule", *pins.schedule)
+                                                  : "";
+    const std::string names = join(pin(pins, "pipeline", pins.pipeline), of_chunks);
     throw contradiction(fmt::format(
-        "{}contradict{} layers = {}: {} stages, of which only the first and the last can be "
+        "{} contradict{} layers = {}: {} stages, of which only the first and the last can be "
         "without a layer",
-        names, pins.pipeline && pins.chunks ? "" : "s", job.model.layers,
+        names, pins.pipeline && !of_chunks.empty() ? "" : "s", job.model.layers,
         static_cast<int64_t>(pipeline) * chunks));
   }
 }

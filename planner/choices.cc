@@ -10,7 +10,8 @@ Job pinned_to(Job job, const Schedule& own) {
   const auto pin = [&](const char* key, std::optional<int>& value, int given) {
     if (value.value_or(given) != given) {
       throw Error(ErrorKind::bad_input,
-                  fmt::format("{}={} contradicts {}, which has {}", key, *value, own.name, given));
+                  fmt::format("{} contradicts {}, which has {}",
+                              name_of_pin(job.pins, key, std::to_string(*value)), own.name, given));
     }
     value = given;
   };

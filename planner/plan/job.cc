@@ -221,6 +221,9 @@ Pins read_pins(TomlTable table) {
     pins.recompute = recompute_named(*name);
   }
   pins.even_cut = read_pinned_bool(table, "even_cut");
+  for (const std::string& key : pin_names()) {
+    if (table.has(key)) pins.places.by_key.emplace(key, table.place(key));
+  }
   table.finish();
   return pins;
 }

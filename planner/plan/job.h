@@ -1,6 +1,8 @@
 #pragma once
 
 #include <cstdint>
+#include <functional>
+#include <map>
 #include <optional>
 #include <string>
 #include <string_view>
@@ -106,6 +108,12 @@ struct Checkpoint {
   bool operator==(const Checkpoint&) const = default;
 };
 
+// Where a file has the pins, by key: "job.toml:21:10". For messages alone, so any two are equal.
+struct PinPlaces {
+  std::map<std::string, std::string, std::less<>> by_key;
+  bool operator==(const PinPlaces&) const { return true; }
+};
+
 // What the user fixed; everything else the planner chooses.
 struct Pins {
   std::optional<int> tensor, pipeline, data, chunks, micro_batch, optimizer_sharding;
@@ -114,6 +122,7 @@ struct Pins {
   std::optional<Recompute> recompute;
   std::optional<int> recompute_ranks = std::nullopt;
   std::optional<bool> even_cut = std::nullopt;  // true: as many layers in every stage (layer_cut.h)
+  PinPlaces places = {};                        // of those that a file fixed
   bool operator==(const Pins&) const = default;
 };
 
@@ -142,10 +151,13 @@ std::string to_toml(const Job& job, std::string_view prefix = "");
 // The schedules that may be pinned, in the order of the documents; "auto" besides them leaves the
 // choice open.
 const std::vector<std::string>& schedule_names();
+const std::vector<std::string>& pin_names();
 
 // One "key=value" of --pin into `pins`; "key=auto" unpins. Throws Error(bad_input) for unknown keys
 // and impossible values.
 void set_pin(Pins& pins, std::string_view key_and_value);
+// A pin as messages name it: "tensor=8", and where a file has it, "tensor=8 (job.toml:21:10)".
+std::string name_of_pin(const Pins& pins, std::string_view key, const std::string& value);
 // Several; the same key with two values is a contradiction, which throws as well.
 void set_pins(Pins& pins, const std::vector<std::string>& keys_and_values);
 

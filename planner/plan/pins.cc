@@ -9,14 +9,6 @@
 namespace trireme {
 namespace {
 
-const std::vector<std::string>& pin_names() {
-  static const std::vector<std::string> names = {
-      "tensor",      "pipeline",          "data",      "chunks",          "schedule",
-      "micro_batch", "sequence_parallel", "recompute", "recompute_ranks", "optimizer_sharding",
-      "even_cut"};
-  return names;
-}
-
 Error wrong_value(std::string_view key, std::string_view value, const std::string& expected) {
   return Error(ErrorKind::bad_input,
                fmt::format("--pin {}: found \"{}\", expected {} or auto", key, value, expected));
@@ -50,6 +42,14 @@ void assign(std::optional<Value>& pin, std::string_view text, Parse parse) {
 
 }  // namespace
 
+const std::vector<std::string>& pin_names() {
+  static const std::vector<std::string> names = {
+      "tensor",      "pipeline",          "data",      "chunks",          "schedule",
+      "micro_batch", "sequence_parallel", "recompute", "recompute_ranks", "optimizer_sharding",
+      "even_cut"};
+  return names;
+}
+
 const std::vector<std::string>& schedule_names() {
   static const std::vector<std::string> names = {
       "naive",       "gpipe",         "pipedream", "1f1b",       "eager-1f1b",
@@ -67,6 +67,7 @@ void set_pin(Pins& pins, std::string_view key_and_value) {
   }
   const auto key = key_and_value.substr(0, equals);
   const auto text = key_and_value.substr(equals + 1);
+  pins.places.by_key.erase(std::string(key));
   const auto degree = [&](int high) {
     return [key, high](std::string_view value) { return parse_integer(key, value, 1, high); };
   };
@@ -105,6 +106,12 @@ void set_pin(Pins& pins, std::string_view key_and_value) {
       fmt::format("--pin: found an unknown key \"{}\"; {}", key,
                   nearest ? fmt::format("did you mean \"{}\"?", *nearest)
                           : fmt::format("known keys are {}", fmt::join(pin_names(), ", "))));
+}
+
+std::string name_of_pin(const Pins& pins, std::string_view key, const std::string& value) {
+  const auto place = pins.places.by_key.find(key);
+  return fmt::format("{}={}{}", key, value,
+                     place == pins.places.by_key.end() ? "" : fmt::format(" ({})", place->second));
 }
 
 void set_pins(Pins& pins, const std::vector<std::string>& keys_and_values) {

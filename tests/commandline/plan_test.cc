@@ -314,6 +314,18 @@ INSTANTIATE_TEST_SUITE_P(
         Mistake{"OfNoRecomputation", nullptr, "", "",
                 "estimate job.toml --cluster cluster.toml --pin recompute=some", 2,
                 "--pin recompute: found \"some\", expected one of none, selective, full"},
+        Mistake{"ThatContradictInTheFile", "job.toml", "format = \"text\"",
+                "format = \"text\"\n[layout]\nschedule = \"1f1b\"\nchunks = 2", kPlan, 2,
+                "pins contradict each other: schedule=1f1b (job.toml:16:12) has one stage per "
+                "pipeline rank, chunks=2 (job.toml:17:10) asks for another number"},
+        Mistake{"ThatContradictTheFile", "job.toml", "format = \"text\"",
+                "format = \"text\"\n[layout]\ndata = 3\nmicro_batch = 2",
+                "plan job.toml --cluster cluster.toml --pin data=5", 2,
+                "data=5 micro_batch=2 (job.toml:17:15) contradict global_batch = 32"},
+        Mistake{"ThatTheLayersDoNotHold", "job.toml", "format = \"text\"",
+                "format = \"text\"\n[layout]\npipeline = 6\nschedule = \"zb-v\"", kPlan, 2,
+                "pipeline=6 (job.toml:16:12) schedule=zb-v (job.toml:17:12) contradict layers = 8: "
+                "12 stages"},
         Mistake{"ThatContradict", nullptr, "", "",
                 "plan job.toml --cluster cluster.toml --pin schedule=1f1b --pin chunks=2", 2,
                 "pins contradict each other: schedule=1f1b"},

@@ -134,11 +134,14 @@ std::string_view TomlTable::type_of(std::string_view key) {
   return "date";
 }
 
-Error TomlTable::error(std::string_view key, const std::string& found_and_expected) const {
+std::string TomlTable::place(std::string_view key) const {
   const auto* node = table_->get(key);
-  const auto& where = node != nullptr ? node->source() : table_->source();
-  return Error(ErrorKind::bad_input, fmt::format("{}: {}: {}", position(file_, where),
-                                                 full_name(key), found_and_expected));
+  return position(file_, node != nullptr ? node->source() : table_->source());
+}
+
+Error TomlTable::error(std::string_view key, const std::string& found_and_expected) const {
+  return Error(ErrorKind::bad_input,
+               fmt::format("{}: {}: {}", place(key), full_name(key), found_and_expected));
 }
 
 Error TomlTable::mismatch(std::string_view key, const toml::node& node,

@@ -66,6 +66,8 @@ class TomlTable {
   // Rejects keys that were never asked for. Call once per table, after the last key.
   void finish() const;
 
+  // Where a value stands, as complaints say it: "cluster.toml:4:11".
+  std::string place(std::string_view key) const;
   // An Error that points at `key` of this table (or at the table when the key is absent).
   [[nodiscard]] Error error(std::string_view key, const std::string& found_and_expected) const;
   // The same for a value that is not of the expected kind: "found 7, expected ...", or "missing,
