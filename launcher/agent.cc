@@ -23,6 +23,7 @@
 #include "planner/plan/protocol.h"
 #include "planner/plan/run_directory.h"
 #include "topology/base/error.h"
+#include "topology/base/say.h"
 
 namespace trireme {
 namespace {
@@ -120,7 +121,7 @@ class Agent {
     const std::string line =
         fmt::format("the agent of {} found no controller: {}", order_.node, why);
     log_->error(line);
-    fmt::print(stderr, "trireme: {}\n", line);
+    say(stderr, "trireme: {}\n", line);
     exit_code_ = 1;
     io_.stop();
   }
@@ -239,7 +240,7 @@ class Agent {
         fmt::format("the controller is gone ({}); the agent of {} killed its {} rank(s)",
                     action.why, order_.node, action.killed.size());
     log_->error(line);
-    fmt::print(stderr, "trireme: the run failed: {}\n", line);
+    say(stderr, "trireme: the run failed: {}\n", line);
     try {
       EventLog(directory_.events())
           .record({{"event", "failure"},

@@ -1,7 +1,11 @@
+#include <fcntl.h>
 #include <fmt/format.h>
+#include <unistd.h>
 
 #include <CLI/CLI.hpp>
+#include <cerrno>
 #include <cstdio>
+#include <cstring>
 #include <exception>
 #include <new>
 #include <string>
@@ -15,6 +19,7 @@
 #include "launcher/commands/schedule.h"
 #include "launcher/commands/show.h"
 #include "topology/base/error.h"
+#include "topology/base/say.h"
 #include "topology/base/toml_reader.h"
 
 namespace {
@@ -100,19 +105,34 @@ int run(int argc, char** argv) {
   return exit_status;
 }
 
+// Where a standard stream is closed, the next file that is opened would take its place.
+void occupy_standard_streams() {
+  for (const int stream : {STDIN_FILENO, STDOUT_FILENO, STDERR_FILENO}) {
+    if (fcntl(stream, F_GETFD) == -1) open("/dev/null", O_RDONLY);
+  }
+}
+
+// Results that could not be written are no results.
+int with_results_written(int exit_status) {
+  if (std::fflush(stdout) == 0 && std::ferror(stdout) == 0) return exit_status;
+  trireme::say(stderr, "trireme: cannot write the results to stdout: {}\n", std::strerror(errno));
+  return exit_status == 0 ? trireme::exit_code(trireme::ErrorKind::failed) : exit_status;
+}
+
 }  // namespace
 
 int main(int argc, char** argv) {
+  occupy_standard_streams();
   try {
-    return run(argc, argv);
+    return with_results_written(run(argc, argv));
   } catch (const trireme::Error& error) {
-    fmt::print(stderr, "trireme: {}\n", error.what());
+    trireme::say(stderr, "trireme: {}\n", error.what());
     return trireme::exit_code(error.kind());
   } catch (const std::bad_alloc&) {
     std::fputs("trireme: this machine gives the command no more memory\n", stderr);
     return trireme::exit_code(trireme::ErrorKind::failed);
   } catch (const std::exception& error) {
-    fmt::print(stderr, "trireme: {}\n", error.what());
+    trireme::say(stderr, "trireme: {}\n", error.what());
     return 1;
   }
 }

@@ -5,6 +5,7 @@
 #include <cmath>
 
 #include "launcher/clock.h"
+#include "topology/base/say.h"
 
 namespace trireme {
 namespace {
@@ -49,10 +50,10 @@ Progress::Progress(std::FILE* out, bool terminal, int total_steps)
 
 void Progress::say(const std::string& text) {
   if (line_open_) {
-    fmt::print(out_, "\r\033[K");
+    trireme::say(out_, "\r\033[K");
     line_open_ = false;
   }
-  fmt::print(out_, "{}\n", text);
+  trireme::say(out_, "{}\n", text);
   std::fflush(out_);
 }
 
@@ -76,9 +77,9 @@ void Progress::step(const nlohmann::json& metrics) {
 
 void Progress::show(const std::string& line, bool last) {
   if (!terminal_) {
-    fmt::print(out_, "{}\n", line);
+    trireme::say(out_, "{}\n", line);
   } else {
-    fmt::print(out_, "\r\033[K{}{}", line, last ? "\n" : "");
+    trireme::say(out_, "\r\033[K{}{}", line, last ? "\n" : "");
     line_open_ = !last;
   }
   std::fflush(out_);
@@ -86,7 +87,7 @@ void Progress::show(const std::string& line, bool last) {
 
 void Progress::close() {
   if (line_open_) {
-    fmt::print(out_, "\n");
+    trireme::say(out_, "\n");
     line_open_ = false;
   }
 }

@@ -21,6 +21,7 @@
 #include "runtime/train/rehearsal.h"
 #include "runtime/train/trainer.h"
 #include "topology/base/cores.h"
+#include "topology/base/say.h"
 
 namespace trireme {
 namespace {
@@ -57,15 +58,14 @@ nlohmann::json metrics_of(const Plan& plan, const StepReport& report) {
 void say_what_differs(const Plan& plan) {
   const StepKind kind = step_kind(plan.schedule);
   if (kind == StepKind::asynchronous) {
-    fmt::print(stderr,
-               "{}: each stage updates its weights after every backward and goes back with the "
-               "weights it went forward with; losses and weights differ from those of synchronous "
-               "schedules, and gradients are clipped by the norm of each stage\n",
-               plan.schedule.name);
+    say(stderr,
+        "{}: each stage updates its weights after every backward and goes back with the "
+        "weights it went forward with; losses and weights differ from those of synchronous "
+        "schedules, and gradients are clipped by the norm of each stage\n",
+        plan.schedule.name);
   }
   if (kind == StepKind::evaluation) {
-    fmt::print(stderr, "{}: evaluates; no gradients, no update, no checkpoint\n",
-               plan.schedule.name);
+    say(stderr, "{}: evaluates; no gradients, no update, no checkpoint\n", plan.schedule.name);
   }
 }
 

@@ -16,6 +16,7 @@
 #include "launcher/commands/terminal.h"
 #include "planner/improve.h"
 #include "topology/base/error.h"
+#include "topology/base/say.h"
 
 namespace trireme {
 namespace {
@@ -108,7 +109,7 @@ void run_plan(const PlanCommand& command, const Job& job, const Cluster& cluster
   print(command, json, text);
   if (!command.output.empty()) {
     write_text_file(command.output, to_toml(result.plan));
-    fmt::print(stderr, "plan written to {}\n", command.output);
+    say(stderr, "plan written to {}\n", command.output);
   }
 }
 

@@ -23,6 +23,7 @@
 #include "planner/profile/series.h"
 #include "planner/profile/trace_sample.h"
 #include "topology/base/error.h"
+#include "topology/base/say.h"
 
 namespace trireme {
 namespace {
@@ -143,7 +144,7 @@ class Profiler {
       number_ = 0;
       total_ = unsettled(ops) + unsettled(messages);
       if (total_ == 0) break;
-      fmt::print(stderr, "round {}\n", round);
+      say(stderr, "round {}\n", round);
       for (size_t i = 0; i < ops.size(); ++i) {
         if (!ops[i].settled()) measure_ops(series.ops[i], profile.cores, ops[i]);
       }
@@ -152,7 +153,7 @@ class Profiler {
       }
     }
     const std::vector<RunSample> samples = typical(ops);
-    fmt::print(stderr, "{}", disturbance(samples));
+    say(stderr, "{}", disturbance(samples));
     profile.measured = fit_parts(samples, head_share(job_, nodes));
     profile.end = fit_step_end(samples);
     profile.message = fit_message(typical(messages), profile.end);
@@ -179,10 +180,9 @@ class Profiler {
     const Layout shape{.tensor = *run.job.pins.tensor,
                        .pipeline = *run.job.pins.pipeline,
                        .data = *run.job.pins.data};
-    fmt::print(stderr,
-               "run {} of {}: {} layers, tensor {} x pipeline {} x data {}, micro-batch {}\n",
-               ++number_, total_, run.job.model.layers, shape.tensor, shape.pipeline, shape.data,
-               *run.job.pins.micro_batch);
+    say(stderr, "run {} of {}: {} layers, tensor {} x pipeline {} x data {}, micro-batch {}\n",
+        ++number_, total_, run.job.model.layers, shape.tensor, shape.pipeline, shape.data,
+        *run.job.pins.micro_batch);
     PlanOptions options;
     options.top = 1;
     MeasuredRun done{find_plan(run.job, cluster_, options).plan,
@@ -285,7 +285,7 @@ int run(const ProfileCommand& command) {
                                   : summary(profile, command.output, seconds));
     return 0;
   } catch (const Stopped& stopped) {
-    fmt::print(stderr, "stopped; no profile was written\n");
+    say(stderr, "stopped; no profile was written\n");
     return stopped.exit_code;
   }
 }

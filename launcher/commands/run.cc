@@ -25,6 +25,7 @@
 #include "launcher/run_report.h"
 #include "planner/plan/run_directory.h"
 #include "topology/base/error.h"
+#include "topology/base/say.h"
 #include "topology/base/toml_reader.h"
 
 namespace trireme {
@@ -93,14 +94,14 @@ std::string obtain_checkpoint(const std::string& resume, int steps) {
   std::vector<std::string> skipped;
   const auto found = find_checkpoint(resume, skipped);
   for (const std::string& sentence : skipped) {
-    fmt::print(stderr, "{}\n", sentence);
+    say(stderr, "{}\n", sentence);
   }
   if (!found) {
     throw Error(ErrorKind::bad_input,
                 fmt::format("--resume {}: found no checkpoint that can be trusted", resume));
   }
-  fmt::print(stderr, "continuing from {} after {} steps{}\n", found->directory, found->step,
-             found->step >= steps ? ", which are all: nothing is left to train" : "");
+  say(stderr, "continuing from {} after {} steps{}\n", found->directory, found->step,
+      found->step >= steps ? ", which are all: nothing is left to train" : "");
   return found->directory;
 }
 
@@ -159,7 +160,7 @@ int run(const RunOptions& options) {
   }
   std::fflush(stdout);
   if (outcome.failure) {
-    fmt::print(stderr, "{}", to_text(*outcome.failure));
+    say(stderr, "{}", to_text(*outcome.failure));
   }
   return outcome.exit_code;
 }

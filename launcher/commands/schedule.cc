@@ -16,6 +16,7 @@
 #include "planner/drawing/svg.h"
 #include "planner/schedules/schedules.h"
 #include "topology/base/error.h"
+#include "topology/base/say.h"
 
 namespace trireme {
 namespace {
@@ -41,8 +42,7 @@ int print_one(const JudgedSchedule& judged, const std::string& format) {
   if (format == "json") {
     fmt::print("{}\n", schedule_json(judged).dump(2));
   } else if (!judged.timed()) {
-    fmt::print(stderr, "trireme: not a legal schedule: {}\n{}", judged.reason(),
-               judged.verdict.grid);
+    say(stderr, "trireme: not a legal schedule: {}\n{}", judged.reason(), judged.verdict.grid);
     return 1;
   } else if (format == "csv") {
     fmt::print("{}", to_csv(judged.schedule));
@@ -51,7 +51,7 @@ int print_one(const JudgedSchedule& judged, const std::string& format) {
   } else {
     fmt::print("{}", schedule_table(judged));
   }
-  if (!judged.over_limit.empty()) fmt::print(stderr, "trireme: {}\n", judged.over_limit);
+  if (!judged.over_limit.empty()) say(stderr, "trireme: {}\n", judged.over_limit);
   return judged.legal() ? 0 : 1;
 }
 
@@ -78,7 +78,7 @@ int print_all(const std::vector<JudgedSchedule>& all, const std::string& format)
     legal = legal && judged.legal();
     // A table and JSON have the reason in place.
     if (!judged.legal() && format == "svg") {
-      fmt::print(stderr, "trireme: {}: {}\n", judged.name, judged.reason());
+      say(stderr, "trireme: {}: {}\n", judged.name, judged.reason());
     }
   }
   return legal ? 0 : 1;

@@ -1,4 +1,5 @@
 #include "runtime/control/control_client.h"
+#include "topology/base/say.h"
 
 #include <fcntl.h>
 #include <fmt/format.h>
@@ -67,7 +68,7 @@ StatusPage* map_status_page(int descriptor) {
 }
 
 [[noreturn]] void leave_without_agent(const char* why) {
-  fmt::print(stderr, "trireme-rank: {}; ending this rank\n", why);
+  say(stderr, "trireme-rank: {}; ending this rank\n", why);
   std::fflush(stderr);
   _exit(1);
 }

@@ -147,6 +147,15 @@ TEST_F(PlanCommand, TwoPinsOfOneKeyAreAContradiction) {
   EXPECT_EQ(answer.err, "trireme: --pin tensor=4 contradicts --pin tensor=2\n");
 }
 
+TEST_F(PlanCommand, ResultsThatCannotBeWrittenAreNoSuccess) {
+  for (const char* command :
+       {"plan job.toml --cluster cluster.toml", "schedule 1f1b --pipeline 2 --microbatches 2"}) {
+    EXPECT_EQ(trireme(std::string(command) + " > /dev/full 2> said.txt; echo $?").out, "1\n")
+        << command;
+  }
+  EXPECT_EQ(trireme("plan none.toml --cluster cluster.toml 2> /dev/full; echo $?").out, "2\n");
+}
+
 TEST_F(PlanCommand, TablesFitAHundredColumns) {
   const Answer answer = trireme(std::string("plan job.toml --cluster cluster.toml ") + kEightRanks);
   ASSERT_EQ(answer.status, 0) << answer.err;

@@ -212,6 +212,15 @@ TEST_F(Run, DataThatIsNotThereIsNamed) {
   EXPECT_NE(output().find("absent.u16"), std::string::npos) << output();
 }
 
+// head leaves after the first line; the other terminal is full from the beginning.
+TEST_F(Run, TrainsOnWhereNobodyListens) {
+  run("piped", "2>&1 | head -1");
+  EXPECT_EQ(losses("piped").size(), 6U) << output();
+  run("unheard", "2> /dev/full > /dev/null; echo status $?");
+  EXPECT_EQ(losses("unheard").size(), 6U);
+  EXPECT_EQ(output(), "status 0\n");
+}
+
 // A plan for GPUs that are not here, on a model whose data is not here either.
 class RehearsedRun : public Run {
  protected:
