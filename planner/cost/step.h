@@ -37,8 +37,8 @@ struct CutMemory {
 // Whatever the number of micro-batches.
 struct CutTimes {
   Costs costs;
-  // By pipeline rank: the work of a micro-batch, and what of its reductions follows all work; all
-  // its reductions, and the part of the work that none of them begins before.
+  // By pipeline rank: the work of a micro-batch, and what of its reductions follows all work; what
+  // all its reductions take, and the part of the work that they follow.
   std::vector<double> work, reduction, reductions, work_before;
   double optimizer = 0;  // what follows
 };

@@ -168,12 +168,13 @@ void StepModel::move(const PlacedLayout& layout, const std::vector<Stage>& stage
 
 // A rank's gradients of its last chunk to finish are there after all its work, and still have to
 // be reduced. Those of its first chunk to finish are there after all its forwards, as those of a
-// micro-batch come before its backwards, and that chunk's backwards.
+// micro-batch come before its backwards, and that chunk's backwards, which alone hide some of what
+// all its chunks have to reduce.
 void StepModel::add_reductions(const PlacedLayout& layout, const std::vector<Stage>& stages,
                                CutTimes& times) {
   const std::vector<double> seconds = reduction_seconds(layout, stages);
   const auto ranks = static_cast<size_t>(layout.pipeline);
-  std::vector<double> forwards(ranks, 0), least_backward(ranks, kNone);
+  std::vector<double> forwards(ranks, 0), least_backward(ranks, kNone), most_hidden(ranks, 0);
   times.work.assign(ranks, 0);
   times.reduction.assign(ranks, kNone);
   times.reductions.assign(ranks, 0);
@@ -183,12 +184,14 @@ void StepModel::add_reductions(const PlacedLayout& layout, const std::vector<Sta
     times.work[rank] += work_of(layout, cost);
     forwards[rank] += cost.forward;
     least_backward[rank] = std::min(least_backward[rank], cost.backward());
-    const double shown = seconds[s] - hidden_reduction(stages[s], cost.backward(), seconds[s]);
-    times.reduction[rank] = std::min(times.reduction[rank], shown);
-    times.reductions[rank] += shown;
+    const double hidden = hidden_reduction(stages[s], cost.backward(), seconds[s]);
+    most_hidden[rank] = std::max(most_hidden[rank], hidden);
+    times.reduction[rank] = std::min(times.reduction[rank], seconds[s] - hidden);
+    times.reductions[rank] += seconds[s];
   }
   times.work_before = forwards;
   for (size_t rank = 0; rank < ranks && layout.trains(); ++rank) {
+    times.reductions[rank] -= most_hidden[rank];
     times.work_before[rank] += least_backward[rank];
   }
 }

@@ -1,4 +1,5 @@
 #include <algorithm>
+#include <limits>
 #include <set>
 #include <utility>
 
@@ -6,6 +7,8 @@
 
 namespace trireme {
 namespace {
+
+constexpr double kForever = std::numeric_limits<double>::infinity();
 
 // Weights, and for GPT biases, of both norms, attention and feed-forward.
 int layer_tensors(const Model& model) {
@@ -104,31 +107,38 @@ double StepModel::hidden_reduction(const Stage& stage, double backward, double s
   return std::min(seconds, backward) * (layers - 1) / layers;
 }
 
-// By pipeline rank: when its gradients are reduced, chunk after chunk as each gets its last
-// gradient.
+// By pipeline rank: when its gradients are reduced, chunk after chunk in the order in which they
+// get their last gradients. With overlap a chunk's first layers may be reduced during its last
+// backward, once those of the chunk before it are, and its last one after that.
 std::vector<double> StepModel::reductions_end(const PlacedLayout& layout,
                                               const std::vector<Stage>& stages,
                                               const Timing& timing) {
   const std::vector<double> reductions = reduction_seconds(layout, stages);
-  using Queue = std::vector<std::pair<double, double>>;  // last gradient, time to reduce
-  std::vector<Queue> queues(static_cast<size_t>(layout.pipeline));
+  struct Chunk {
+    double last_gradient = 0;
+    double seconds = 0;  // to reduce it
+    double ahead = 0;    // of the last gradient comes the first that can be reduced
+    double hidden = 0;
+  };
+  std::vector<std::vector<Chunk>> queues(static_cast<size_t>(layout.pipeline));
   const double pace = this->pace(layout);
   for (size_t s = 0; s < stages.size(); ++s) {
     const auto rank = static_cast<size_t>(stages[s].pipeline_rank);
     const double backward =
         pace * stage_seconds(model_seconds(layout, stages[s].pipeline_rank), stages[s]).backward();
-    queues[rank].emplace_back(timing.last_gradient[s],
-                              reductions[s] - hidden_reduction(stages[s], backward, reductions[s]));
+    queues[rank].push_back({timing.last_gradient[s], reductions[s],
+                            hidden_reduction(stages[s], backward, kForever),
+                            hidden_reduction(stages[s], backward, reductions[s])});
   }
   std::vector<double> ends;
-  for (Queue& queue : queues) {
-    std::sort(queue.begin(), queue.end());
-    double now = 0;
-    if (execution_.overlap_gradients) {
-      for (const auto& [ready, seconds] : queue) now = std::max(now, ready) + seconds;
-    } else {
-      now = queue.back().first;
-      for (const auto& [ready, seconds] : queue) now += seconds;
+  for (std::vector<Chunk>& queue : queues) {
+    std::stable_sort(queue.begin(), queue.end(), [](const Chunk& a, const Chunk& b) {
+      return a.last_gradient < b.last_gradient;
+    });
+    double now = execution_.overlap_gradients ? 0 : queue.back().last_gradient;
+    for (const Chunk& chunk : queue) {
+      now = std::max(now, chunk.last_gradient - chunk.ahead) + chunk.seconds;
+      now = std::max(now, chunk.last_gradient + chunk.seconds - chunk.hidden);
     }
     ends.push_back(now);
   }

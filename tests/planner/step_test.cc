@@ -238,6 +238,35 @@ TEST(Step, SwitchesThatAddUpTakeEachByteOnce) {
   EXPECT_DOUBLE_EQ(sent(), gradients);
 }
 
+// Where reducing takes longer than the backward, the link is busy from the first gradients on:
+// those of the last of n layers of a stage, which are there after B / n of its last backward. What
+// a rank reduces is the same however many chunks it has.
+TEST(Step, TheChunksOfARankReduceOneAfterTheOther) {
+  Job job = gpt2_job(gpt2_model(8, 256, 8, 5000, 128), 4);
+  job.model.tied_embeddings = false;  // of which chunks hold a copy
+  Cluster cluster = round_cluster(4, 1, 10);
+  cluster.groups[0].nic_bytes_per_s = 1e6;
+  StepModel model(job, cluster);
+  const auto predict = [&](int chunks) {
+    Layout layout{.data = 4, .chunks = chunks, .schedule = "interleaved"};
+    const Schedule schedule =
+        make_schedule({.name = "interleaved", .pipeline = 1, .micro_batches = 1, .chunks = chunks});
+    const PlacedLayout placed = placed_on(layout, 0);
+    return model.predict(placed, even_cut(8, loop_placement(1, chunks)), shared(schedule));
+  };
+  const auto last_backward = [](const Prediction& prediction) {
+    const StagePrediction& stage = prediction.stages.back();
+    return stage.input_seconds + stage.weight_seconds;
+  };
+  const Prediction one = predict(1);
+  for (const int chunks : {2, 4, 8}) {
+    const Prediction several = predict(chunks);
+    const double first_gradients = last_backward(several) / (8.0 / chunks) - last_backward(one) / 8;
+    EXPECT_NEAR(several.step_seconds - one.step_seconds, first_gradients, 1e-9 * one.step_seconds)
+        << chunks;
+  }
+}
+
 // 1F1B on two ranks: the first is fullest from its second forward, the last from its first.
 TEST(Step, TheMemoryPeakHasATime) {
   const Job job = gpt2_job(gpt2_model(8, 256, 8, 5000, 128), 8);
