@@ -2,6 +2,7 @@
 
 #include <fmt/format.h>
 
+#include <algorithm>
 #include <cmath>
 #include <cstdlib>
 #include <memory>
@@ -11,9 +12,11 @@
 
 #include "launcher/commands/common.h"
 #include "launcher/commands/explain_report.h"
+#include "launcher/commands/figures.h"
 #include "launcher/commands/replan.h"
 #include "launcher/commands/report.h"
 #include "launcher/commands/terminal.h"
+#include "planner/assumptions.h"
 #include "planner/improve.h"
 #include "topology/base/error.h"
 #include "topology/base/say.h"
@@ -63,6 +66,13 @@ std::vector<std::string> changes_of(const std::string& question) {
                 fmt::format("--what-if {}: found {} twice, expected each key once", question, key));
   }
   return changes;
+}
+
+// A price for all, and another as the question.
+void refuse_two_prices(const PlanCommand& command, const std::string& change) {
+  if (!command.price || change.find("price_per_device_hour") == std::string::npos) return;
+  throw Error(ErrorKind::bad_input,
+              "--price contradicts a question about price_per_device_hour; expected one of both");
 }
 
 // Whatever was asked, an answer without any plan ends like a plan that does not exist.
@@ -119,21 +129,52 @@ Replan replan(const PlanCommand& command, const Job& job, const std::string& nam
   return {name, std::move(cluster), std::move(answer)};
 }
 
+// On other hardware the program stays what it is. That is worth a word where another would be
+// assumed of the devices of some plan.
+std::string same_program_note(const Job& job, const std::vector<Replan>& plans) {
+  const auto differs = [&](const Replan& replan) {
+    return execution_of(job, replan.cluster) != execution_of(job, plans.front().cluster);
+  };
+  if (std::none_of(plans.begin(), plans.end(), differs)) return "";
+  return "All are of one program, that which is assumed where nothing is changed; [execution] in "
+         "the "
+         "job says otherwise.";
+}
+
+Job of_one_program(Job job, const Cluster& cluster) {
+  job.execution = with_assumptions(job, cluster).execution;
+  return job;
+}
+
+void print_replans(const PlanCommand& command, Json json, std::string text,
+                   const std::string& note) {
+  if (!note.empty()) {
+    json["notes"] = {note};
+    text += "\n" + paragraph("Note  ", note);
+  }
+  print(command, json, text);
+}
+
 void run_what_if(const PlanCommand& command, const Job& job, const Cluster& cluster) {
   std::vector<Cluster> clusters;
   for (const std::string& question : command.what_if) {
-    clusters.push_back(changed_cluster(command, "--what-if " + question, changes_of(question)));
+    const std::vector<std::string> changes = changes_of(question);
+    for (const std::string& change : changes) refuse_two_prices(command, change);
+    clusters.push_back(changed_cluster(command, "--what-if " + question, changes));
   }
-  std::vector<Replan> plans = {replan(command, job, "as it is", cluster)};
+  const Job same = of_one_program(job, cluster);
+  std::vector<Replan> plans = {replan(command, same, "as it is", cluster)};
   for (size_t i = 0; i < clusters.size(); ++i) {
-    plans.push_back(replan(command, job, command.what_if[i], std::move(clusters[i])));
+    plans.push_back(replan(command, same, command.what_if[i], std::move(clusters[i])));
   }
-  print(command, {{"what_if", replans_json(plans)}}, what_if_table(plans));
+  print_replans(command, {{"what_if", replans_json(plans)}}, what_if_table(plans),
+                same_program_note(job, plans));
   require_a_plan(plans);
 }
 
 void run_sweep(const PlanCommand& command, const Job& job) {
   const Sweep sweep = parse_sweep(command.sweep);
+  refuse_two_prices(command, sweep.key);
   const auto cluster_of = [&](const std::string& value) {
     const std::string change = sweep.key + "=" + value;
     return changed_cluster(command, "--sweep " + change, {change});
@@ -141,11 +182,12 @@ void run_sweep(const PlanCommand& command, const Job& job) {
   // Complaints come before anything is planned.
   for (const std::string& value : sweep.values) cluster_of(value);
   std::vector<Replan> plans;
+  const Job same = of_one_program(job, changed_cluster(command, "", {}));
   for (const std::string& value : sweep.values) {
-    plans.push_back(replan(command, job, value, cluster_of(value)));
+    plans.push_back(replan(command, same, value, cluster_of(value)));
   }
-  print(command, {{"sweep", {{"key", sweep.key}, {"points", replans_json(plans)}}}},
-        sweep_table(sweep, plans));
+  print_replans(command, {{"sweep", {{"key", sweep.key}, {"points", replans_json(plans)}}}},
+                sweep_table(sweep, plans), same_program_note(job, plans));
   if (!command.svg.empty()) write_text_file(command.svg, sweep_svg(sweep, plans));
   require_a_plan(plans);
 }
@@ -194,8 +236,12 @@ void add_plan_command(CLI::App& app, int& exit_status) {
       ->excludes("--what-if");
   sub->add_option("--top", command->top, "how many layouts to report")
       ->check(CLI::Range(1, 1000))
-      ->capture_default_str();
-  sub->add_flag("--rejected", command->rejected, "list the layouts that were turned down, and why");
+      ->capture_default_str()
+      ->excludes("--sweep")
+      ->excludes("--what-if");
+  sub->add_flag("--rejected", command->rejected, "list the layouts that were turned down, and why")
+      ->excludes("--sweep")
+      ->excludes("--what-if");
   sub->add_flag("--improve-schedule", command->improve,
                 "then search on for an order of its ops that is faster than any built schedule")
       ->excludes("--sweep")

@@ -11,6 +11,7 @@
 
 #include "launcher/commands/figures.h"
 #include "launcher/commands/report.h"
+#include "planner/cost/accuracy.h"
 #include "planner/drawing/plot.h"
 #include "planner/summary.h"
 #include "topology/base/error.h"
@@ -88,6 +89,10 @@ std::vector<std::pair<std::string, Cell>> what_if_rows(const std::vector<Replan>
       {"step", [&first = plans.front()](const Replan& r) { return step_text(r, first); }},
       {"tokens/s",
        of([](const Plan& p) { return fmt::format("{:.4g}", p.prediction.tokens_per_second); })},
+      {"accuracy", of([](const Plan& p) {
+         const bool nominal = p.device == "cpu" && !accuracy_of(p).doubts.empty();
+         return nominal ? "-" : fmt::format("within {:.0f} %", 100 * accuracy_of(p).band);
+       })},
       {"MFU", of([](const Plan& p) { return fmt::format("{:.1f} %", 100 * p.prediction.mfu); })},
       {"fullest device", of([](const Plan& p) { return size(fullest(p.prediction)); })},
       {"cost/M tokens", cost_text}};
@@ -109,10 +114,25 @@ std::vector<std::pair<std::string, Cell>> what_if_rows(const std::vector<Replan>
   return rows;
 }
 
-std::string table_row(const std::string& name, const std::vector<std::string>& cells) {
-  std::string text = fmt::format("{:<21}", name);
-  for (const std::string& cell : cells) text += fmt::format(" {:<25}", cell);
-  return text.substr(0, text.find_last_not_of(' ') + 1) + "\n";
+// As much of a text as a column holds, by words; what is left of it stays behind.
+std::string cut_to_column(std::string& text) {
+  constexpr size_t kColumn = 25;
+  const size_t space = text.rfind(' ', kColumn);
+  const size_t end = text.size() <= kColumn || space == std::string::npos ? text.size() : space;
+  std::string line = text.substr(0, end);
+  text.erase(0, std::min(text.size(), end + 1));
+  return line;
+}
+
+std::string table_row(std::string name, std::vector<std::string> cells) {
+  std::string text;
+  do {
+    std::string line = fmt::format("{:<21}", name);
+    for (std::string& cell : cells) line += fmt::format(" {:<25}", cut_to_column(cell));
+    text += line.substr(0, line.find_last_not_of(' ') + 1) + "\n";
+    name.clear();
+  } while (std::any_of(cells.begin(), cells.end(), [](const auto& cell) { return !cell.empty(); }));
+  return text;
 }
 
 // The changes of each column, one beneath the other.
@@ -130,7 +150,7 @@ std::string heading(const std::vector<const Replan*>& columns) {
     for (const auto& of_column : names) {
       cells.push_back(i < of_column.size() ? of_column[i] : "");
     }
-    text += table_row("", cells);
+    text += table_row("", std::move(cells));
   }
   return text;
 }
@@ -145,7 +165,7 @@ std::string what_if_block(const std::vector<const Replan*>& columns,
     for (const Replan* column : columns) {
       cells.push_back(column->plan() == nullptr ? "no plan" : cell(*column));
     }
-    text += table_row(name, cells);
+    text += table_row(name, std::move(cells));
   }
   return text;
 }
@@ -201,20 +221,22 @@ std::string what_if_table(const std::vector<Replan>& plans) {
 }
 
 std::string sweep_table(const Sweep& sweep, const std::vector<Replan>& plans) {
+  size_t width = std::max<size_t>(18, sweep.key.size());
+  for (const Replan& replan : plans) width = std::max(width, replan.name.size());
   std::string text =
-      fmt::format("{:<18} {:>7}  {:<20} {:<13} {:>8} {:>10} {:>6} {:>10}\n", sweep.key, "devices",
-                  "layout", "schedule", "step", "tokens/s", "MFU", "cost/Mtok");
+      fmt::format("{:<{}} {:>7}  {:<20} {:<13} {:>8} {:>10} {:>6} {:>10}\n", sweep.key, width,
+                  "devices", "layout", "schedule", "step", "tokens/s", "MFU", "cost/Mtok");
   for (const Replan& replan : plans) {
     const Plan* plan = replan.plan();
     if (plan == nullptr) {
-      text +=
-          paragraph(fmt::format("{:<18} ", replan.name), std::get<NoPlan>(replan.answer).reason);
+      text += paragraph(fmt::format("{:<{}} ", replan.name, width),
+                        std::get<NoPlan>(replan.answer).reason);
       continue;
     }
     const Prediction& p = plan->prediction;
     text +=
-        fmt::format("{:<18} {:>7}  {:<20} {:<13} {:>8} {:>10.4g} {:>4.1f} % {:>9}\n", replan.name,
-                    plan->layout.ranks(), short_name(plan->layout), plan->layout.schedule,
+        fmt::format("{:<{}} {:>7}  {:<20} {:<13} {:>8} {:>10.4g} {:>4.1f} % {:>9}\n", replan.name,
+                    width, plan->layout.ranks(), short_name(plan->layout), plan->layout.schedule,
                     duration(p.step_seconds), p.tokens_per_second, 100 * p.mfu, cost_text(replan));
   }
   return text;

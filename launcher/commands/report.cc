@@ -1,9 +1,12 @@
 #include "launcher/commands/report.h"
 
 #include <fmt/format.h>
+#include <fmt/ranges.h>
 
 #include <algorithm>
+#include <map>
 #include <set>
+#include <span>
 #include <string_view>
 
 #include "launcher/commands/figures.h"
@@ -142,22 +145,42 @@ std::string links_table(const Prediction& prediction) {
   return text;
 }
 
+// "n[1-4] (device 0 to 3)", which are those of each node, or where nodes differ "n1:4 to n4:3".
+std::string seats(std::span<const PlacedRank> ranks) {
+  constexpr size_t kLongest = 48;
+  std::vector<std::string> hosts;
+  std::map<std::string_view, std::set<int>> devices;
+  for (const PlacedRank& rank : ranks) {
+    if (devices[rank.node].empty()) hosts.push_back(rank.node);
+    devices[rank.node].insert(rank.device);
+  }
+  const std::set<int>& own = devices[hosts.front()];
+  const bool alike = std::all_of(devices.begin(), devices.end(),
+                                 [&](const auto& of_node) { return of_node.second == own; });
+  if (!alike) {
+    return fmt::format("{}:{} to {}:{}", ranks.front().node, ranks.front().device,
+                       ranks.back().node, ranks.back().device);
+  }
+  const bool in_line = *own.rbegin() - *own.begin() + 1 == static_cast<int>(own.size());
+  std::string names = compress_hosts(hosts);
+  if (names.size() > kLongest) {
+    names = fmt::format("{} nodes, {} to {}", hosts.size(), hosts.front(), hosts.back());
+  }
+  return fmt::format("{} (device {})", names,
+                     own.size() == 1 ? fmt::to_string(*own.begin())
+                     : in_line       ? fmt::format("{} to {}", *own.begin(), *own.rbegin())
+                                     : fmt::format("{}", fmt::join(own, ", ")));
+}
+
 std::string placement_table(const Plan& plan) {
   std::string text;
-  const int block = plan.layout.tensor * plan.layout.data;
-  for (int p = 0; p < plan.layout.pipeline; ++p) {
-    if (static_cast<size_t>(p) == kMostLines) break;
-    std::vector<std::string> hosts;
-    for (int rank = block * p; rank < block * (p + 1); ++rank) {
-      const std::string& host = plan.placement[static_cast<size_t>(rank)].node;
-      if (hosts.empty() || hosts.back() != host) hosts.push_back(host);
-    }
-    const PlacedRank& first = plan.placement[static_cast<size_t>(block) * static_cast<size_t>(p)];
-    const PlacedRank& last =
-        plan.placement[static_cast<size_t>(block) * static_cast<size_t>(p + 1) - 1];
+  const size_t block =
+      static_cast<size_t>(plan.layout.tensor) * static_cast<size_t>(plan.layout.data);
+  for (size_t p = 0; p < static_cast<size_t>(plan.layout.pipeline); ++p) {
+    if (p == kMostLines) break;
     text +=
-        fmt::format("  pipeline {:>3}   ranks {:>5}-{:<5}  {} (device {} to {})\n", p, block * p,
-                    block * (p + 1) - 1, compress_hosts(hosts), first.device, last.device);
+        fmt::format("  pipeline {:>3}   ranks {:>5}-{:<5}  {}\n", p, block * p, block * (p + 1) - 1,
+                    seats(std::span(plan.placement).subspan(block * p, block)));
   }
   return text + more(static_cast<size_t>(plan.layout.pipeline));
 }
