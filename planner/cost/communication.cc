@@ -80,9 +80,13 @@ double Links::crowding(double leaf_share) const {
   return std::max(1.0, cluster_.fabric.oversubscription * std::min(1.0, leaf_share));
 }
 
-Path Links::inside(const Seat& a, const Seat& b) const {
+Path Links::inside(const Seat& a, const Seat& b, int apart) const {
   const NodeGroup& nodes = cluster_.groups[a.group];
   Path path = cluster_.inside(node_of(a), a.device, b.device);
+  const int below = nodes.pcie_switch_devices;
+  if (nodes.link == NodeLink::pcie && below > 0 && a.device / below != b.device / below) {
+    path.bytes_per_s /= std::min(apart, below);
+  }
   if (nodes.link == NodeLink::nvlink) {
     path.reduced_bytes_per_s = path.bytes_per_s * nodes.device.switch_efficiency;
   }
@@ -99,13 +103,16 @@ double Links::leaf_bytes_per_s(const NodeGroup& nodes) const {
   return fabric.leaf_nodes * node_bytes_per_s(nodes) / std::max(1.0, fabric.oversubscription);
 }
 
-Path Links::between(const Seat& a, const Seat& b, int flows, double leaf_share) const {
-  const Node from = node_of(a), to = node_of(b);
-  if (from == to) return inside(a, b);
-  Path path = cluster_.between(from, to);
-  const double node = std::min(uplink(cluster_.groups[a.group]), uplink(cluster_.groups[b.group]));
-  path.bytes_per_s = kNetworkEfficiency * std::min(path.bytes_per_s, node / flows);
-  if (leaf_of(from) != leaf_of(to)) path.bytes_per_s /= crowding(leaf_share);
+Path Links::between(const Seat& a, const Seat& b, const Senders& from, const Senders& to) const {
+  const Node sender = node_of(a), receiver = node_of(b);
+  if (sender == receiver) return inside(a, b, std::abs(a.device - b.device));
+  Path path = cluster_.between(sender, receiver);
+  path.bytes_per_s = kNetworkEfficiency *
+                     std::min({path.bytes_per_s, uplink(cluster_.groups[a.group]) / from.of_node,
+                               uplink(cluster_.groups[b.group]) / to.of_node});
+  if (leaf_of(sender) != leaf_of(receiver)) {
+    path.bytes_per_s /= crowding(std::max(from.leaf_share, to.leaf_share));
+  }
   return path;
 }
 
@@ -139,11 +146,14 @@ Links::RingShare Links::ring_share(const PlacedLayout& layout, const Run& run, i
 
 Path Links::ring_hop(const PlacedLayout& layout, const Run& run, const Seat& from,
                      const Seat& to) const {
-  if (from.group == to.group && from.node == to.node) return inside(from, to);
+  if (from.group == to.group && from.node == to.node) {
+    const bool beside = layout.placement.near != Near::pipeline;
+    return inside(from, to, layout.tensor * (beside ? 1 : run.pipeline_ranks));
+  }
   const NodeGroup& nodes = cluster_.groups[from.group];
   const NodeGroup& others = cluster_.groups[to.group];
   const RingShare share = ring_share(layout, run, nodes.devices);
-  Path path = between(from, to, 1, 0);
+  Path path = between(from, to, {1, 0}, {1, 0});
   path.bytes_per_s = kNetworkEfficiency * std::min(uplink(nodes), uplink(others)) / share.streams;
   if (leaf_of(node_of(from)) != leaf_of(node_of(to)))
     path.bytes_per_s /= crowding(share.leaf_share);
@@ -220,26 +230,63 @@ Links::Senders Links::senders(const PlacedLayout& layout, const Run& run) const 
   return {in_node, std::max(1.0, nodes) / leaf_nodes};
 }
 
-// The first and the last rank of a stage see every kind of path that the ranks between them see.
 Path Links::hop(const PlacedLayout& layout, int from, int to) const {
-  const Senders senders = this->senders(layout, layout.run_of(from));
+  const Run& here = layout.run_of(from);
+  const Run& there = layout.run_of(to);
+  if (&here == &there) return hops(layout, from, 1, to - from);
+  const Senders senders = this->senders(layout, here), receivers = this->senders(layout, there);
   Path slowest = kFastest;
-  const int first = layout.first_replica(), last = first + layout.replicas() - 1;
-  for (const Coordinates within : {Coordinates{0, first, 0}, {layout.tensor - 1, last, 0}}) {
-    const Seat a = seat_of(cluster_, layout, {within.tensor, within.data, from});
-    const Seat b = seat_of(cluster_, layout, {within.tensor, within.data, to});
-    slowest = slower(slowest, between(a, b, senders.of_node, senders.leaf_share));
+  for (int d = layout.first_replica(); d < layout.first_replica() + layout.replicas(); ++d) {
+    const Seat a = seat_of(cluster_, layout, {0, d, from});
+    const Seat b = seat_of(cluster_, layout, {0, d, to});
+    slowest = slower(slowest, between(a, b, senders, receivers));
+  }
+  return slowest;
+}
+
+// Ranks that sit alike in their leaf, or on a node where there is none, see the same path to others
+// that are as far from them: one of each kind is looked at.
+Path Links::hops(const PlacedLayout& layout, int first, int count, int behind) const {
+  const Run& run = layout.run_of(first);
+  const Senders senders = this->senders(layout, run);
+  const int devices = cluster_.groups[run.group].devices;
+  const int places = std::max(1, cluster_.fabric.leaf_nodes) * devices;
+  const int together = replicas_side_by_side(layout, devices);
+  const int apart =
+      layout.tensor * together * run.pipeline_ranks;  // from such replicas to the next
+  const int rounds =
+      std::min((layout.replicas() + together - 1) / together, places / std::gcd(places, apart));
+  std::vector<bool> seen(static_cast<size_t>(places), false);
+  int left = places / layout.tensor;
+  Path slowest = kFastest;
+  for (int round = 0; round < rounds; ++round) {
+    for (int p = first; p < first + count; ++p) {
+      for (int i = 0; i < std::min(together, places); ++i) {
+        const int d = layout.first_replica() + together * round + i;
+        const Seat a = seat_of(cluster_, layout, {0, d, p});
+        const auto place = static_cast<size_t>((a.node * devices + a.device) % places);
+        if (seen[place]) continue;
+        seen[place] = true;
+        const Seat b = seat_of(cluster_, layout, {0, d, p + behind});
+        slowest = slower(slowest, between(a, b, senders, senders));
+        if (--left == 0) return slowest;
+      }
+    }
   }
   return slowest;
 }
 
 Path Links::pipeline(const PlacedLayout& layout) const {
   Path slowest = kFastest;
-  for (int p = 0; p < layout.pipeline && layout.pipeline > 1; ++p) {
-    const int next = (p + 1) % layout.pipeline;
-    if (next == 0 && layout.chunks == 1) break;
-    slowest = slower(slowest, hop(layout, p, next));
+  int first = 0;
+  for (const Run& run : layout.placement.runs) {
+    if (first > 0) slowest = slower(slowest, hop(layout, first - 1, first));
+    if (run.pipeline_ranks > 1) {
+      slowest = slower(slowest, hops(layout, first, run.pipeline_ranks - 1, 1));
+    }
+    first += run.pipeline_ranks;
   }
+  if (layout.chunks > 1 && first > 1) slowest = slower(slowest, hop(layout, first - 1, 0));
   return slowest;
 }
 

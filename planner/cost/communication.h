@@ -15,7 +15,7 @@ double all_reduce_seconds(int n, double bytes, const Path& slowest);
 // switches that add up each byte once.
 double all_reduce_sends(int n, double bytes, const Path& slowest);
 
-// A reduce-scatter and an all-gather of as much, which are the steps of the ring.
+// A reduce-scatter and an all-gather of as much, which are the steps of the ring or the tree.
 double scatter_gather_seconds(int n, double bytes, const Path& slowest);
 double scatter_gather_sends(int n, double bytes);
 
@@ -36,7 +36,9 @@ class Links {
   Path between_runs(const PlacedLayout& layout) const;
   // Between the first and the last pipeline rank: tied embeddings.
   Path ends(const PlacedLayout& layout) const;
-  Path inside(const Seat& a, const Seat& b) const;  // of one node
+  // Of one node, where every device sends to the one that is so far from it. Those below one PCIe
+  // switch share its uplink.
+  Path inside(const Seat& a, const Seat& b, int apart = 1) const;
   Node node_of(const Seat& seat) const;
   int leaf_of(Node node) const;  // 0 where the fabric has no leaves
   // No node's NICs and no leaf's uplinks take longer for the rings of data groups whose ranks send
@@ -50,8 +52,6 @@ class Links {
  private:
   // By how much messages to other leaves slow down when this share of a leaf's nodes sends them.
   double crowding(double leaf_share) const;
-  // One rank to another while `flows` such messages leave each node.
-  Path between(const Seat& a, const Seat& b, int flows, double leaf_share) const;
   // Rings out of a node, and of a leaf's nodes those from which rings leave it.
   struct RingShare {
     int streams = 1;
@@ -59,12 +59,19 @@ class Links {
   };
   RingShare ring_share(const PlacedLayout& layout, const Run& run, int devices) const;
   Path ring_hop(const PlacedLayout& layout, const Run& run, const Seat& from, const Seat& to) const;
+  // Ranks of a stage, which send and receive at once.
   struct Senders {
     int of_node = 1;
     double leaf_share = 1;  // of the leaf's nodes
   };
   Senders senders(const PlacedLayout& layout, const Run& run) const;
+  // One rank to another while so many messages leave each node like the one's and reach each node
+  // like the other's.
+  Path between(const Seat& a, const Seat& b, const Senders& from, const Senders& to) const;
+  // The slowest of all replicas from one pipeline rank to another, and within a run from each of
+  // `count` pipeline ranks to the one so far behind it.
   Path hop(const PlacedLayout& layout, int from, int to) const;
+  Path hops(const PlacedLayout& layout, int first, int count, int behind) const;
 
   const Cluster& cluster_;
 };

@@ -178,6 +178,48 @@ TEST(Communication, GroupsThatLeaveANodeShareItsNics) {
   EXPECT_DOUBLE_EQ(links.data(placed_on(layout, 0)).bytes_per_s, 1e11);  // all in one node
 }
 
+// Three stages side by side on nodes of eight: of the replicas the first and the last stay inside a
+// node, the third (devices 6, 7 and the next node's first) does not. All three ranks that may send
+// from a node share its 40 GB/s.
+TEST(Communication, TheReplicaThatLeavesItsNodeSetsTheMessage) {
+  const Cluster cluster = round_cluster(3, 8, 10);
+  PlacedLayout layout = placed_on({.pipeline = 3, .data = 8}, 0);
+  layout.placement.near = Near::pipeline;
+  const Path path = Links(cluster).pipeline(layout);
+  EXPECT_LE(path.bytes_per_s, 0.92 * 4e10);
+  layout.data = 2;  // which fills the first six devices
+  EXPECT_DOUBLE_EQ(Links(cluster).pipeline(layout).bytes_per_s, 1e11);
+}
+
+// Eight nodes of a device each send to one node of eight, or that one to them: its NICs are shared
+// by eight messages either way.
+TEST(Communication, ManySendersShareTheReceiversNics) {
+  Cluster cluster = round_cluster(1, 8, 10);
+  cluster.groups.push_back(cluster.groups[0]);
+  cluster.groups[1].hosts.clear();
+  for (int n = 0; n < 8; ++n) cluster.groups[1].hosts.push_back("small" + std::to_string(n));
+  cluster.groups[1].devices = 1;
+  PlacedLayout layout = placed_on({.pipeline = 2, .data = 8}, 0);
+  for (const bool small_first : {true, false}) {
+    layout.placement.runs = {{small_first ? 1U : 0U, 1}, {small_first ? 0U : 1U, 1}};
+    EXPECT_DOUBLE_EQ(Links(cluster).pipeline(layout).bytes_per_s, 0.92 * 4e10 / 8);
+  }
+}
+
+// Of eight devices below switches of four or two, every one sends to the fourth behind it: all of a
+// switch at once through its uplink.
+TEST(Communication, DevicesBelowASwitchShareItsUplink) {
+  Cluster cluster = round_cluster(1, 8, 10);
+  cluster.groups[0].link = NodeLink::pcie;
+  const PlacedLayout layout = placed_on({.pipeline = 2, .data = 4}, 0);
+  for (const int below : {0, 2, 4}) {
+    cluster.groups[0].pcie_switch_devices = below;
+    const Links links(cluster);
+    EXPECT_DOUBLE_EQ(links.pipeline(layout).bytes_per_s, 1e11 / std::max(1, below));
+    EXPECT_DOUBLE_EQ(links.tensor(0, 8).bytes_per_s, 1e11);
+  }
+}
+
 // Eight H100 send 1 GB nearly twice round a ring at 80 % of 450 GB/s: 2 * 7/8 * 1e9 / 360e9 = 4.86
 // ms. Through switches that add it up each sends it once, at 60 %: 1e9 / 270e9 = 3.70 ms. A
 // reduce-scatter and an all-gather are the ring's in either case, and so is everything on A100.
