@@ -204,8 +204,11 @@ StepBound StepModel::bound_on_cut(const PlacedLayout& layout, const CutTimes& ti
   } else {
     bound = schedule_bound(layout.schedule, layout.pipeline, layout.chunks, times.costs, at);
   }
-  // A message for every chunk and micro-batch goes from each rank to the next, and back.
-  if (layout.pipeline > 1) bound.add(times.costs.hop, times.costs.transfer * layout.chunks);
+  // A message for every chunk and micro-batch goes from each rank to the next, and back, unless
+  // stages lie elsewhere.
+  if (layout.pipeline > 1 && !follows_own(layout)) {
+    bound.add(times.costs.hop, times.costs.transfer * layout.chunks);
+  }
   // No rank has all its gradients summed earlier.
   for (size_t rank = 0; rank < times.work.size(); ++rank) {
     bound.add(times.reduction[rank], times.work[rank]);

@@ -163,6 +163,36 @@ TEST(StepBounds, HoldForAnyCutOnKindsOfNode) {
   EXPECT_GT(by_the_network, 1000);
 }
 
+// A schedule of one's own may have all stages of a rank in a row, so that it sends one message
+// where the built ones send one for each chunk.
+TEST(StepBounds, HoldForStagesThatLieElsewhere) {
+  const Job job = gpt2_job(gpt2_model(8, 256, 8, 5000, 128), 4);
+  Cluster cluster = round_cluster(2, 1, 80);
+  cluster.groups[0].nic_bytes_per_s = 1e7;  // messages are what takes time
+  Schedule own{"own", 4, {{0, 0}, {0, 1}, {1, 0}, {1, 1}}, {{}, {}}};
+  for (const int rank : {0, 1}) {
+    for (int i = 0; i < 4; ++i) {
+      for (const int chunk : {0, 1}) {
+        own.ranks[static_cast<size_t>(rank)].push_back(
+            {OpKind::forward, false, 2 * rank + chunk, i});
+      }
+    }
+    for (int i = 0; i < 4; ++i) {
+      for (const int chunk : {1, 0}) {
+        own.ranks[static_cast<size_t>(rank)].push_back(
+            {OpKind::backward, false, 2 * rank + chunk, i});
+      }
+    }
+  }
+  StepModel model(job, cluster, nullptr, &own);
+  const PlacedLayout placed =
+      placed_on({.pipeline = 2, .chunks = 2, .schedule = "own", .micro_batches = 4}, 0);
+  const std::vector<Stage> cut = model.cut(placed);
+  const double allowed = model.predict(placed, cut, shared(own)).step_seconds * (1 + 1e-9);
+  EXPECT_LE(model.cut_bound(placed, model.cut_times(placed, cut)), allowed);
+  EXPECT_LE(model.network_bound(placed), allowed);
+}
+
 // On nodes that have no byte more than a schedule takes on such a cut: the bounds of all layouts
 // that begin with its runs, and hold with this schedule or with any.
 TEST(StepBounds, OfWhatFitsHoldWhereACutJustFits) {
