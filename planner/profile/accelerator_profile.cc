@@ -49,7 +49,9 @@ std::optional<double> AcceleratorProfile::seconds(Collective kind, int ranks, in
   std::vector<double> sizes;
   for (const auto& [size, seconds] : points) sizes.push_back(size);
   const Line line = line_through(sizes, bytes);
-  return line.between(points[line.a].second, points[line.b].second);
+  // More bytes take no less, whatever the scatter of the last two points.
+  const double least = bytes >= points.back().first ? points.back().second : 0;
+  return std::max(least, line.between(points[line.a].second, points[line.b].second));
 }
 
 }  // namespace trireme

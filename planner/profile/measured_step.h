@@ -26,7 +26,7 @@ class MeasuredStep {
   // Adds to the ops what their messages take of their ranks, and sets the hop.
   void add_messages(const Layout& layout, const std::vector<Stage>& stages, Costs& costs) const;
 
-  // Ranks are numbered through the devices of one machine after the other, as plans place them.
+  // Ranks are numbered through the devices of one machine after the other.
   SharedCores shared_cores(const Layout& layout) const;
 
   // No step of this layout ends earlier: the cores of each machine have to do all its ops.

@@ -91,6 +91,14 @@ TEST(AcceleratorProfile, CollectivesTakeAtLeastWhatTheSmallestTook) {
   EXPECT_FALSE(measured.seconds(Collective::all_reduce, 4, 2, 2e6));
 }
 
+// The last two points fall, as noise has it: their line would reach nothing at 6 MB.
+TEST(AcceleratorProfile, CollectivesOfMoreBytesTakeNoLessThanTheLastMeasured) {
+  AcceleratorProfile measured = *profile().accelerator;
+  for (auto& row : measured.collectives) row.seconds = row.bytes == 3e6 ? 6e-5 : 1e-4;
+  EXPECT_DOUBLE_EQ(*measured.seconds(Collective::all_reduce, 4, 1, 2e6), 8e-5);
+  EXPECT_DOUBLE_EQ(*measured.seconds(Collective::all_reduce, 4, 1, 1e9), 6e-5);
+}
+
 // A stage of 8 layers on two tensor ranks takes 8 times the measured layer, and what was not
 // measured of it (embedding and head for micro-batches of 1) as without a profile.
 TEST(AcceleratorProfile, MeasuredLayersTakeThePlaceOfTheClusterFilesFigures) {
