@@ -19,10 +19,10 @@ enum class DataFormat { text, u16, u32, llmc };
 enum class SampleOrder { sequential, shuffled };
 
 // How gradients of micro-batches and data replicas are summed.
-//   ordered: over one fixed tree of all micro-batches of the step, so that no layout or schedule
-//   changes a bit fast:    each replica accumulates in place, replicas are summed by a ring: less
-//   memory, last bits vary with `data`
-enum class Reduction { ordered, fast };
+enum class Reduction {
+  ordered,  // over one fixed tree of all micro-batches of the step: no layout changes a bit
+  fast,     // in place, and by a ring over replicas: less memory, last bits vary with `data`
+};
 
 struct Training {
   int global_batch = 1;  // samples per step

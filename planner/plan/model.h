@@ -6,11 +6,12 @@
 
 namespace trireme {
 
-enum class Family { gpt2, llama };
+enum class Family {
+  gpt2,   // learned positions, LayerNorm, biases, GELU in its tanh form, as many key-value heads
+  llama,  // rotary positions, RMSNorm, no biases, SwiGLU, grouped queries
+};
 
 // A decoder-only transformer by its dimensions.
-//   gpt2:  learned positions, LayerNorm with bias, biased linear layers, GELU (tanh form), full
-//   attention heads llama: rotary positions, RMSNorm, no biases, SwiGLU, grouped-query attention
 struct Model {
   Family family = Family::gpt2;
   int layers = 0;

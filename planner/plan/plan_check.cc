@@ -22,8 +22,9 @@ Fault find_share_fault(const Plan& plan) {
   const Layout& layout = plan.layout;
   int64_t replicas = 0, samples = 0;
   for (const Share& share : layout.shares) {
+    const int64_t rounds = int64_t{share.replicas} * share.micro_batches;  // below 2^50
     replicas += share.replicas;
-    samples += int64_t{share.replicas} * share.micro_batches * layout.micro_batch;
+    samples += std::min<int64_t>(rounds, limits::kBatch + 1) * layout.micro_batch;
     if (samples > limits::kBatch) break;
   }
   if (replicas != layout.data) {

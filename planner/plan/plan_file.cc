@@ -13,6 +13,7 @@ namespace {
 
 constexpr std::string_view kFormat = "trireme-plan-1";
 constexpr double kLargest = 1.7976931348623157e308;
+constexpr double kLargestAmount = 1e30;  // sums of any number of which are finite
 
 std::string share_list(const Layout& layout) {
   if (layout.shares.empty()) return "";
@@ -139,6 +140,11 @@ double read_finite(TomlTable& table, std::string_view key) {
   return table.number(key, -kLargest, kLargest);
 }
 
+// Seconds or bytes.
+double read_amount(TomlTable& table, std::string_view key) {
+  return table.number(key, 0, kLargestAmount);
+}
+
 Layout read_layout(TomlTable table) {
   Layout layout;
   layout.tensor = read_int(table, "tensor", 1, limits::kDegree);
@@ -166,19 +172,19 @@ PipelineTimes read_pipeline_times(TomlTable& table) {
   PipelineTimes times;
   for (auto& stage : table.tables("stages")) {
     times.stages.push_back(
-        {read_finite(stage, "forward_seconds"), read_finite(stage, "input_seconds"),
-         read_finite(stage, "weight_seconds"), read_finite(stage, "activation_bytes")});
+        {read_amount(stage, "forward_seconds"), read_amount(stage, "input_seconds"),
+         read_amount(stage, "weight_seconds"), read_amount(stage, "activation_bytes")});
     stage.finish();
   }
-  times.transfer_seconds = read_finite(table, "transfer_seconds");
-  times.hop_seconds = read_finite(table, "hop_seconds");
+  times.transfer_seconds = read_amount(table, "transfer_seconds");
+  times.hop_seconds = read_amount(table, "hop_seconds");
   return times;
 }
 
 Prediction read_prediction(TomlTable table) {
   Prediction prediction;
-  prediction.step_seconds = read_finite(table, "step_seconds");
-  prediction.tokens_per_second = read_finite(table, "tokens_per_second");
+  prediction.step_seconds = read_amount(table, "step_seconds");
+  prediction.tokens_per_second = read_amount(table, "tokens_per_second");
   prediction.model_tflops_per_device = read_finite(table, "model_tflops_per_device");
   prediction.hardware_tflops_per_device = read_finite(table, "hardware_tflops_per_device");
   prediction.mfu = read_finite(table, "mfu");

@@ -143,6 +143,9 @@ TEST(PlanFile, PartsThatDoNotGoTogetherAreNamed) {
   EXPECT_EQ(wrong("global_batch = 8", "global_batch = 9"),
             "p.toml:16:1: layout: found 2 micro-batches of 4 samples on 1 replicas, expected 9 "
             "samples in all");
+  EXPECT_EQ(
+      wrong("hop_seconds = ", "hop_seconds = -"),
+      "p.toml:52:15: prediction.hop_seconds: found -3.e-05, expected a number from 0 to 1e+30");
   const auto shares = [&](const std::string& list) {
     return wrong("data = 1\n", "data = 1\nshares = [" + list + "]\n");
   };

@@ -199,16 +199,21 @@ void cut_into_stages(std::mt19937_64& random, Plan& plan) {
   plan.schedule.stages = places;
 }
 
+// Seconds or bytes.
+double any_amount(std::mt19937_64& random) {
+  return std::min(std::abs(any_double(random)), 1e30);
+}
+
 PipelineTimes random_times(std::mt19937_64& random, int stages) {
   PipelineTimes times;
   if (coin(random)) {
     for (int s = 0; s < stages; ++s) {
       times.stages.push_back(
-          {any_double(random), any_double(random), any_double(random), any_double(random)});
+          {any_amount(random), any_amount(random), any_amount(random), any_amount(random)});
     }
   }
-  times.transfer_seconds = any_double(random);
-  times.hop_seconds = any_double(random);
+  times.transfer_seconds = any_amount(random);
+  times.hop_seconds = any_amount(random);
   return times;
 }
 
@@ -217,7 +222,7 @@ Prediction random_prediction(std::mt19937_64& random, int pipeline, int stages) 
   for (auto* value : {&prediction.step_seconds, &prediction.tokens_per_second,
                       &prediction.model_tflops_per_device, &prediction.hardware_tflops_per_device,
                       &prediction.mfu, &prediction.bubble_fraction}) {
-    *value = any_double(random);
+    *value = any_amount(random);
   }
   if (coin(random)) {
     for (int r = 0; r < pipeline; ++r)
