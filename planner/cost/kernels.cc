@@ -206,8 +206,9 @@ PartKernels head_kernels(const Model& model, const WorkShape& shape) {
   const double e = shape.element_bytes();
   const double tokens = static_cast<double>(shape.micro_batch) * model.sequence;
   const double passes = shape.execution.attention == Attention::unfused ? 10 : 5;
+  const double norm_tokens = shape.sequence_parallel ? tokens / shape.tensor : tokens;
   PartKernels part;
-  add_elementwise(part, 2 * tokens * model.hidden * e);  // norm
+  add_elementwise(part, 2 * norm_tokens * model.hidden * e);
   add_linear(part, shape, tokens, model.hidden, share.vocab);
   part.forward.push_back(stream(passes * tokens * share.vocab * 4.0, passes));
   part.input.push_back(stream(3 * tokens * share.vocab * 4.0, 3));

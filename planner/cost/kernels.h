@@ -46,6 +46,7 @@ struct WorkShape {
   Recompute recompute = Recompute::none;
   Dtype dtype = Dtype::fp32;
   Execution execution = {};
+  bool trains = true;  // or evaluates: nothing comes back, so forwards keep nothing
 
   int element_bytes() const { return dtype == Dtype::fp32 ? 4 : 2; }
 };

@@ -72,21 +72,25 @@ double layer_activation_bytes(const Model& model, const WorkShape& shape, bool c
 
 double stage_activation_bytes(const Model& model, const WorkShape& shape, bool cpu,
                               const Stage& stage) {
+  if (!shape.trains) return 0;
   const TensorShare share = largest_share(model, shape.tensor);
   const double tokens = static_cast<double>(shape.micro_batch) * model.sequence;
-  const double input = tokens * model.hidden * shape.element_bytes();
-  const double layer = shape.recompute == Recompute::full
-                           ? input / (shape.sequence_parallel ? shape.tensor : 1)
-                           : layer_activation_bytes(model, shape, cpu);
-  return stage.layers * layer + (stage.head ? input + tokens * share.vocab * 4.0 : 0);
+  const double input =
+      tokens * model.hidden * shape.element_bytes() / (shape.sequence_parallel ? shape.tensor : 1);
+  const double layer =
+      shape.recompute == Recompute::full ? input : layer_activation_bytes(model, shape, cpu);
+  const double head = (cpu ? 1 : 2) * input + tokens * share.vocab * 4.0;
+  return stage.layers * layer + (stage.head ? head : 0);
 }
 
 double passing_bytes(const Model& model, const WorkShape& shape, bool cpu, bool head) {
-  const double layer =
-      shape.recompute == Recompute::full ? layer_activation_bytes(model, shape, cpu) : 0;
-  if (!head || shape.dtype == Dtype::fp32) return layer;
+  const bool one_by_one = shape.recompute == Recompute::full || !shape.trains;
+  const double layer = one_by_one ? layer_activation_bytes(model, shape, cpu) : 0;
+  if (!head) return layer;
   const double tokens = static_cast<double>(shape.micro_batch) * model.sequence;
-  return layer + tokens * largest_share(model, shape.tensor).vocab * shape.element_bytes();
+  const double logits = (shape.dtype == Dtype::fp32 ? 0 : shape.element_bytes()) +
+                        (shape.trains ? 0 : 4);  // in fp32 they are kept for the backward
+  return layer + tokens * largest_share(model, shape.tensor).vocab * logits;
 }
 
 int optimizer_shards(const Execution& execution, const Layout& layout) {
@@ -106,9 +110,10 @@ std::vector<MemoryParts> resident_memory(const Job& job, const Execution& execut
   for (size_t s = 0; s < stages.size(); ++s) {
     MemoryParts& rank = memory[static_cast<size_t>(stages[s].pipeline_rank)];
     rank.parameters += parameters[s] * (fp32 ? 4 : 2);
+    rank.reserve = cpu ? kCpuReserve : kGpuReserve;
+    if (!layout.trains()) continue;
     rank.gradients += parameters[s] * gradient * buffers;
     rank.optimizer += parameters[s] * (fp32 ? 8 : 12) / optimizer_shards(execution, layout);
-    rank.reserve = cpu ? kCpuReserve : kGpuReserve;
   }
   return memory;
 }

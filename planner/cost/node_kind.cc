@@ -14,8 +14,8 @@ StageCost seconds_of(const DeviceSpeed& speed, const PartKernels& kernels) {
 
 WorkShape work_shape(const Job& job, const Execution& execution, const Layout& layout,
                      Recompute recompute) {
-  return {layout.micro_batch, layout.tensor,      layout.sequence_parallel,
-          recompute,          job.training.dtype, execution};
+  return {layout.micro_batch, layout.tensor, layout.sequence_parallel, recompute,
+          job.training.dtype, execution,     layout.trains()};
 }
 
 StageCost plus(const StageCost& a, const StageCost& b) {

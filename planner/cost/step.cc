@@ -557,12 +557,15 @@ Prediction StepModel::predict(const PlacedLayout& layout, const std::vector<Stag
   const double tokens = static_cast<double>(job_.training.global_batch) * job_.model.sequence;
   prediction.tokens_per_second = tokens / prediction.step_seconds;
   const double per_device = prediction.tokens_per_second / layout.ranks();
-  const double model_rate = per_device * model_flops_per_token(job_.model);
+  const double passes = model_flops_per_token(job_.model);
+  const double done = layout.trains() ? passes : passes / 3;  // the forward is a third
+  const double model_rate = per_device * done;
   prediction.model_tflops_per_device = model_rate / 1e12;
-  prediction.hardware_tflops_per_device =
-      per_device *
-      hardware_flops_per_token(job_.model, layout.recompute, recomputed_share(layout, stages)) /
-      1e12;
+  const double hardware =
+      layout.trains()
+          ? hardware_flops_per_token(job_.model, layout.recompute, recomputed_share(layout, stages))
+          : done;
+  prediction.hardware_tflops_per_device = per_device * hardware / 1e12;
   prediction.mfu = model_rate / average_peak(layout);
   prediction.bubble_fraction = bubble_fraction(layout, seconds, timing.makespan);
   for (const MemoryParts& rank : memory(layout, stages, schedule)) {

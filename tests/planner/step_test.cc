@@ -6,6 +6,7 @@
 #include <cmath>
 #include <memory>
 
+#include "planner/assumptions.h"
 #include "planner/candidates.h"
 #include "planner/schedules/generators.h"
 #include "planner/schedules/schedules.h"
@@ -437,7 +438,8 @@ TEST(Step, TheFirstPipelineRanksCanRecomputeAlone) {
   EXPECT_LT(model.cut(first)[0].layers, stages[0].layers);
 }
 
-// Forward passes alone neither reduce gradients nor update weights.
+// Forward passes alone neither reduce gradients nor update weights, do a third of the FLOPs, and
+// keep nothing: weights are what a rank has, and what a layer and the head hold while they run.
 TEST(Step, EvaluationIsForwardsAlone) {
   const Job job = gpt2_job(gpt2_model(8, 256, 8, 5000, 128), 64);
   const Cluster cluster = round_cluster(4, 4, 10);
@@ -452,6 +454,20 @@ TEST(Step, EvaluationIsForwardsAlone) {
   for (const auto& [cause, seconds] : prediction.breakdown) {
     if (cause == "forward" || cause == "pipeline_idle") continue;
     EXPECT_EQ(seconds, 0) << cause;
+  }
+  const double tokens = prediction.tokens_per_second / layout.ranks();
+  EXPECT_DOUBLE_EQ(prediction.model_tflops_per_device,
+                   tokens * model_flops_per_token(job.model) / 3 / 1e12);
+  EXPECT_EQ(prediction.hardware_tflops_per_device, prediction.model_tflops_per_device);
+  EXPECT_LT(prediction.mfu, 1);
+  const auto memory = model.memory(
+      placed, model.cut(placed),
+      make_schedule({.name = "forward-only", .pipeline = 2, .micro_batches = 8, .chunks = 1}));
+  const WorkShape one_layer{.execution = execution_of(job, cluster)};
+  for (const MemoryParts& rank : memory) {
+    EXPECT_EQ(rank.gradients + rank.optimizer, 0);
+    EXPECT_LE(rank.activations,
+              2 * stage_activation_bytes(job.model, one_layer, false, {.layers = 1, .head = true}));
   }
 }
 
