@@ -1,5 +1,7 @@
 #include "planner/assumptions.h"
 
+#include <fmt/format.h>
+
 #include <algorithm>
 
 namespace trireme {
@@ -81,6 +83,29 @@ std::string assumptions(const Job& job, const Cluster& cluster) {
   return std::string("Assumed is a program of these devices' years, with ") +
          (unfused ? "unfused attention and " : "") +
          "collectives and sends in the open; [execution] in the job says otherwise.";
+}
+
+std::vector<std::string> device_notes(const Job& job, const Cluster& cluster,
+                                      const std::vector<size_t>& groups) {
+  std::vector<std::string> notes;
+  for (const size_t group : groups) {
+    const Device& device = cluster.groups[group].device;
+    if (device.is_cpu()) continue;
+    if (job.training.dtype == Dtype::bf16 && device.bf16_flops == 0) {
+      notes.push_back(fmt::format("{} has no bf16; its products are taken at the rate of {}.",
+                                  device.name, device.fp16_flops > 0 ? "fp16" : "fp32"));
+    }
+    const Device* known = find_device(device.name);
+    Device same = known == nullptr ? device : *known;
+    same.memory_bytes = device.memory_bytes;
+    if (same != device) {
+      notes.push_back(
+          fmt::format("the cluster file has figures of its own for {}; the accuracy is "
+                      "that of the catalogue's.",
+                      device.name));
+    }
+  }
+  return notes;
 }
 
 }  // namespace trireme

@@ -1,6 +1,8 @@
 #pragma once
 
+#include <cstddef>
 #include <string>
+#include <vector>
 
 #include "planner/plan/job.h"
 #include "topology/cluster.h"
@@ -23,5 +25,10 @@ Job with_assumptions(Job job, const Cluster& cluster);
 // That a program of older devices was assumed, in a sentence; empty where none was, or where the
 // job says everything.
 std::string assumptions(const Job& job, const Cluster& cluster);
+
+// What is to be known of the devices of these node groups, in sentences: that one lacks the type of
+// the products, or has other figures than the published runs on devices of its name.
+std::vector<std::string> device_notes(const Job& job, const Cluster& cluster,
+                                      const std::vector<size_t>& groups);
 
 }  // namespace trireme

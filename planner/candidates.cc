@@ -9,6 +9,7 @@
 #include <string>
 
 #include "planner/layer_cut.h"
+#include "planner/plan/limits.h"
 #include "planner/schedules/schedules.h"
 #include "topology/base/error.h"
 
@@ -50,13 +51,20 @@ int pinned_chunks(const Pins& pins) {
   return pins.schedule ? fixed_chunks(*pins.schedule).value_or(1) : 1;
 }
 
+// Whether replicas that have one copy of the optimizer's state among them make up all.
+bool shards_fill(const Job& job, int data) {
+  const int ranks = job.execution.sharding_ranks.value_or(0);
+  return ranks == 0 || ranks >= data || data % ranks == 0;
+}
+
 class Enumeration {
  public:
   Enumeration(const Job& job, const std::vector<const NodeGroup*>& kinds,
               const CandidateSinks& sinks)
       : job_(job), pins_(job.pins), kinds_(kinds), sinks_(sinks) {
     for (const NodeGroup* nodes : kinds) {
-      devices_ += static_cast<int>(nodes->hosts.size()) * nodes->devices;
+      const int64_t more = static_cast<int64_t>(nodes->hosts.size()) * nodes->devices;
+      devices_ = static_cast<int>(std::min<int64_t>(devices_ + more, limits::kRanks));
       node_devices_ = std::gcd(node_devices_, nodes->devices);
       link_domain_ = std::min(link_domain_, link_domain(*nodes));
     }
@@ -95,7 +103,9 @@ class Enumeration {
           fmt::format("tensor={}", tensor),
           fmt::format("tensor ranks stay inside a node, which has {} devices", node_devices_));
     }
-    for (int p = pins_.pipeline.value_or(1); p <= pins_.pipeline.value_or(devices_ / tensor); ++p) {
+    const int shortest = std::max(1, pins_.recompute_ranks.value_or(0));  // that has as many ranks
+    for (int p = pins_.pipeline.value_or(shortest); p <= pins_.pipeline.value_or(devices_ / tensor);
+         ++p) {
       const std::string name = fmt::format("tensor={} pipeline={}", tensor, p);
       if (fewest_layers(p, pinned_chunks(pins_)) > job_.model.layers) {
         reject(name, fmt::format("{} layers are too few for this and any longer pipeline",
@@ -127,6 +137,12 @@ class Enumeration {
                fmt::format("global_batch {} is not divisible by {} replicas of one kind",
                            job_.training.global_batch, data));
         break;
+      }
+      if (pins_.optimizer_sharding == 1 && !shards_fill(job_, data)) {
+        reject(fmt::format("tensor={} pipeline={} data={}", tensor, pipeline, data),
+               fmt::format("sharding_ranks={} do not divide these replicas",
+                           *job_.execution.sharding_ranks));
+        continue;
       }
       if (!kinds_hold(tensor, pipeline, data)) continue;
       const int ranks = tensor * pipeline * data;
@@ -191,9 +207,13 @@ class Enumeration {
 // Selective recomputation repeats what only unfused attention stores.
 std::vector<Recompute> recomputes(const Job& job, bool cpu) {
   if (job.pins.recompute) return {*job.pins.recompute};
-  if (cpu) return {Recompute::none};
-  if (job.execution.attention != Attention::unfused) return {Recompute::none, Recompute::full};
-  return {Recompute::none, Recompute::selective, Recompute::full};
+  const bool some_do = job.pins.recompute_ranks.value_or(0) > 0;
+  if (cpu && !some_do) return {Recompute::none};
+  std::vector<Recompute> result;
+  if (!some_do) result.push_back(Recompute::none);
+  if (job.execution.attention == Attention::unfused) result.push_back(Recompute::selective);
+  result.push_back(Recompute::full);
+  return result;
 }
 
 // With schedules whose first ranks hold most activations, these may be all that need it.
@@ -218,7 +238,7 @@ std::vector<bool> sequence_choices(const Job& job, bool cpu, int tensor) {
 
 std::vector<int> sharding_choices(const Job& job, bool cpu, int data) {
   if (job.pins.optimizer_sharding) return {*job.pins.optimizer_sharding};
-  if (cpu || data == 1) return {0};
+  if (cpu || data == 1 || !shards_fill(job, data)) return {0};
   return {0, 1};
 }
 
@@ -237,7 +257,7 @@ Range chunk_choices(const Job& job, int pipeline, const std::string& schedule) {
   if (first < fewest) return {};
   if (fewest_layers(pipeline, first) > job.model.layers) return {};
   if (fixed || job.pins.chunks || pipeline == 1) return {first, first + 1};
-  return {first, (job.model.layers + 2) / pipeline + 1};
+  return {first, std::min((job.model.layers + 2) / pipeline, limits::kChunks) + 1};
 }
 
 void check_recomputing_ranks(const Pins& pins) {

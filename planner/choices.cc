@@ -2,6 +2,8 @@
 
 #include <fmt/format.h>
 
+#include <algorithm>
+
 #include "topology/base/error.h"
 
 namespace trireme {
@@ -30,7 +32,10 @@ Choices::Choices(const Job& job, const Schedule* own, Reject reject)
     : job_(job), own_(own), reject_(std::move(reject)) {}
 
 const std::vector<Options>& Choices::options(const Layout& degrees, bool cpu) {
-  const auto key = std::make_tuple(cpu, degrees.tensor == 1, degrees.pipeline, degrees.data == 1);
+  // Of replicas their number matters where some of them share an optimizer's state.
+  const bool shares = job_.execution.sharding_ranks.value_or(0) > 0;
+  const int replicas = shares ? degrees.data : std::min(degrees.data, 2);
+  const auto key = std::make_tuple(cpu, degrees.tensor == 1, degrees.pipeline, replicas);
   const auto known = options_.find(key);
   if (known != options_.end()) return known->second;
   return options_.emplace(key, options_of(job_, cpu, degrees)).first->second;

@@ -38,7 +38,7 @@ class Choices {
   const Schedule* own_;
   Reject reject_;
   // By CPU nodes or not, one tensor rank or more, pipeline, one replica or more.
-  std::map<std::tuple<bool, bool, int, bool>, std::vector<Options>> options_;
+  std::map<std::tuple<bool, bool, int, int>, std::vector<Options>> options_;
   std::map<int, std::vector<Completion>> possible_;  // by pipeline
   // By pipeline and micro-batches.
   std::map<std::pair<int, int>, std::vector<Completion>> completions_;

@@ -6,17 +6,19 @@
 
 namespace trireme {
 
-std::string idle_devices(const Cluster& cluster, const PlacedLayout& layout, bool data_pinned) {
+std::string idle_devices(const Cluster& cluster, const PlacedLayout& layout, const Pins& pins) {
   int there = 0;
   for (const size_t group : groups_in_use(layout.placement)) {
     const NodeGroup& nodes = cluster.groups[group];
     there += static_cast<int>(nodes.hosts.size()) * nodes.devices;
   }
   if (layout.ranks() >= there) return "";
+  const bool as_pinned = pins.tensor && pins.pipeline && pins.data;
   return fmt::format("{} of {} devices are used{}", layout.ranks(), there,
-                     data_pinned
-                         ? ", as pinned"
-                         : "; no layout with more that fits is faster for this batch and model");
+                     as_pinned ? ", as pinned"
+                     : pins == Pins{}
+                         ? "; no layout with more that fits is faster for this batch and model"
+                         : "; with these pins no layout with more that fits is faster");
 }
 
 std::vector<std::string> idle_groups(const Cluster& cluster, const PlacedLayout& layout) {

@@ -31,6 +31,7 @@ constexpr const char* kNotTried =
     " Not tried on CPU nodes unless pinned: recompute=full, sequence_parallel=true, "
     "optimizer_sharding=1";
 
+constexpr size_t kMostRejections = 10000;  // that anybody could read
 constexpr double kNever = std::numeric_limits<double>::infinity();
 
 std::string reason_of(const Miss& miss) {
@@ -106,9 +107,22 @@ class Search {
     return lookouts;
   }
 
+  // Where nothing comes of any layout, the one that came furthest, so that says most, tells why.
   void reject(const std::string& layout, const std::string& reason) {
-    last_reason_ = layout + ": " + reason;
-    if (options_.keep_rejections) result_.rejections.push_back({layout, reason});
+    const auto settled = std::count(layout.begin(), layout.end(), '=');
+    if (settled > most_settled_) {
+      most_settled_ = settled;
+      reason_ = layout + ": " + reason;
+    }
+    if (options_.keep_rejections) keep({layout, reason});
+  }
+
+  void keep(Rejection rejection) {
+    if (result_.rejections.size() < kMostRejections) {
+      result_.rejections.push_back(std::move(rejection));
+    } else {
+      ++result_.more_rejections;
+    }
   }
 
   // What takes forever does not fit.
@@ -304,7 +318,7 @@ class Search {
     const bool told = missed.at_least < closest() || options_.keep_rejections;
     if (!missed.miss || !told) return;
     if (options_.keep_rejections) {
-      result_.rejections.push_back({describe(missed.miss->layout), reason_of(*missed.miss)});
+      keep({describe(missed.miss->layout), reason_of(*missed.miss)});
     }
     if (missed.miss->missing_bytes() < closest()) miss_ = std::move(missed.miss);
   }
@@ -319,18 +333,17 @@ class Search {
     fastest_miss_ = std::min(fastest_miss_, candidate.seconds);
     if (options_.keep_rejections) {
       StepModel& model = lookout_.model();
-      result_.rejections.push_back(
-          {describe_degrees(candidate.layout),
-           fmt::format("parameters, gradients and optimizer state of the average pipeline rank "
-                       "take {:.2f} GB of {:.2f} GB",
-                       model.average_resident(candidate.layout) / 1e9,
-                       model.average_device_memory(candidate.layout) / 1e9)});
+      keep({describe_degrees(candidate.layout),
+            fmt::format("parameters, gradients and optimizer state of the average pipeline rank "
+                        "take {:.2f} GB of {:.2f} GB",
+                        model.average_resident(candidate.layout) / 1e9,
+                        model.average_device_memory(candidate.layout) / 1e9)});
     }
     return true;
   }
 
   NoPlan nothing_fits() const {
-    if (!miss_) return {{}, last_reason_, "no layout fits; " + last_reason_};
+    if (!miss_) return {{}, reason_, "no layout fits; " + reason_};
     return {miss_, "",
             fmt::format("no layout fits the memory; closest is {}: {}.{}", describe(miss_->layout),
                         reason_of(*miss_), not_tried())};
@@ -388,7 +401,10 @@ class Search {
   void add_notes(const PlacedLayout& layout) {
     if (options_.profile) result_.notes.push_back(lookout_.model().basis(layout));
     if (!assumed_.empty()) result_.notes.push_back(assumed_);
-    const std::string devices = idle_devices(cluster_, layout, job_.pins.data.has_value());
+    for (std::string& note : device_notes(job_, cluster_, groups_in_use(layout.placement))) {
+      result_.notes.push_back(std::move(note));
+    }
+    const std::string devices = idle_devices(cluster_, layout, job_.pins);
     if (!devices.empty()) result_.notes.push_back(devices);
     if (fastest_miss_ < result_.plan.prediction.step_seconds) {
       result_.notes.push_back(
@@ -417,7 +433,8 @@ class Search {
   std::optional<Miss> miss_;
   bool by_missing_bytes_ = false;  // in line, as nothing fits
   double fastest_miss_ = 1e300;    // lower bound of the fastest layout that did not fit
-  std::string last_reason_;
+  std::string reason_;             // of a layout that cannot be, with as many choices settled
+  std::ptrdiff_t most_settled_ = 0;
   PlanResult result_;
 };
 

@@ -19,7 +19,7 @@ namespace trireme {
 struct PlanOptions {
   int top = 5;                   // best layouts to report, the plan's own included
   bool any_memory = false;       // take layouts that do not fit, too
-  bool keep_rejections = false;  // list every layout that was turned down, with its reason
+  bool keep_rejections = false;  // list the layouts that were turned down, with their reasons
   int threads = 0;               // that search; 0: as many as there are cores, up to 8
   // Seconds since some moment, for reporting how long the search took; the planner has no clock of
   // its own.
@@ -48,7 +48,8 @@ struct Alternative {
 struct PlanResult {
   Plan plan;
   std::vector<Alternative> alternatives;  // the next best, best first
-  std::vector<Rejection> rejections;      // only with keep_rejections
+  std::vector<Rejection> rejections;      // only with keep_rejections: the first,
+  int64_t more_rejections = 0;            // and how many others
   int64_t considered = 0;                 // layouts whose degrees fit together
   int64_t evaluated = 0;  // of these, simulated; the rest provably cannot be among the best
   double seconds = 0;

@@ -98,7 +98,20 @@ Pins pins_to_explain(const Job& job, const std::string& asked) {
   return pins;
 }
 
+// A schedule that is given is no other one.
+void refuse_to_improve_what_is_given(const PlanCommand& command, const Job& job) {
+  if (!command.improve) return;
+  const std::string given =
+      !command.input.schedule_file.empty() ? "--schedule-file " + command.input.schedule_file
+      : job.pins.schedule                  ? name_of_pin(job.pins, "schedule", *job.pins.schedule)
+                                           : "";
+  if (given.empty()) return;
+  throw Error(ErrorKind::bad_input,
+              fmt::format("--improve-schedule contradicts {}: expected one of them", given));
+}
+
 void run_plan(const PlanCommand& command, const Job& job, const Cluster& cluster) {
+  refuse_to_improve_what_is_given(command, job);
   std::vector<Pins> questions;
   for (const std::string& asked : command.explain) questions.push_back(pins_to_explain(job, asked));
   const PlanOptions options = planning_options(command.input, job, command.top, command.rejected);

@@ -314,6 +314,9 @@ std::string result_table(const PlanResult& result, const Cluster& cluster, bool 
   for (const Rejection& rejection : result.rejections) {
     text += fmt::format("  {}\n    {}\n", rejection.layout, rejection.reason);
   }
+  if (result.more_rejections > 0) {
+    text += fmt::format("  ... and {} more; pins narrow the list\n", result.more_rejections);
+  }
   return text;
 }
 

@@ -148,6 +148,7 @@ Json result_json(const PlanResult& result, const Cluster& cluster) {
       rejections.push_back({{"layout", r.layout}, {"reason", r.reason}});
     }
     json["rejections"] = rejections;
+    json["more_rejections"] = result.more_rejections;
   }
   return json;
 }

@@ -147,6 +147,24 @@ TEST_F(PlanCommand, TwoPinsOfOneKeyAreAContradiction) {
   EXPECT_EQ(answer.err, "trireme: --pin tensor=4 contradicts --pin tensor=2\n");
 }
 
+TEST_F(PlanCommand, RanksThatRecomputeArePinnedWithWhatTheyRecompute) {
+  const Answer answer =
+      trireme("plan job.toml --cluster cluster.toml --json --pin recompute_ranks=3");
+  ASSERT_EQ(answer.status, 0) << answer.err;
+  const auto layout = answer.json()["layout"];
+  EXPECT_EQ(layout["recompute_ranks"], 3);
+  EXPECT_NE(layout["recompute"], "none");
+  EXPECT_GE(layout["pipeline"], 3);
+}
+
+TEST_F(PlanCommand, MoreRefusalsThanAnybodyReadsAreCounted) {
+  const Answer answer = trireme("plan job.toml --cluster cluster.toml --json --rejected");
+  ASSERT_EQ(answer.status, 0) << answer.err;
+  const auto json = answer.json();
+  EXPECT_LE(json["rejections"].size(), 10000U);
+  EXPECT_EQ(json["more_rejections"] > 0, json["rejections"].size() == 10000U);
+}
+
 TEST_F(PlanCommand, ResultsThatCannotBeWrittenAreNoSuccess) {
   for (const char* command :
        {"plan job.toml --cluster cluster.toml", "schedule 1f1b --pipeline 2 --microbatches 2"}) {
@@ -344,6 +362,20 @@ INSTANTIATE_TEST_SUITE_P(
         Mistake{"RecomputingOnMoreThanThereAre", nullptr, "", "",
                 "plan job.toml --cluster cluster.toml --pin pipeline=2 --pin recompute_ranks=3", 2,
                 "recompute_ranks=3 of pipeline=2"},
+        Mistake{"ThatTheScheduleForbids", nullptr, "", "",
+                "plan job.toml --cluster cluster.toml --pin schedule=dualpipe-v --pin pipeline=4 "
+                "--pin data=2 --pin micro_batch=4",
+                3, "dualpipe-v fills both arms of its V before pairs overlap, so 4 pipeline ranks"},
+        Mistake{"OfShardsThatDoNotFillTheReplicas", "job.toml", "[data]",
+                "[execution]\nsharding_ranks = 3\n[data]",
+                "plan job.toml --cluster cluster.toml --pin optimizer_sharding=1 --pin data=8", 3,
+                "tensor=1 pipeline=1 data=8: sharding_ranks=3 do not divide these replicas"},
+        Mistake{"ThatNeedMoreDevices", nullptr, "", "",
+                "plan job.toml --cluster cluster.toml --pin data=16", 3,
+                "tensor=1 pipeline=1: needs 16 devices or more, there are 8"},
+        Mistake{"OfAScheduleToImprove", nullptr, "", "",
+                "plan job.toml --cluster cluster.toml --pin schedule=1f1b --improve-schedule", 2,
+                "--improve-schedule contradicts schedule=1f1b"},
         Mistake{"ThatDoNotFitTheNode", nullptr, "", "",
                 "plan job.toml --cluster cluster.toml --pin tensor=16", 3,
                 "no layout fits; tensor=16: tensor ranks stay inside a node, which has 8"},
