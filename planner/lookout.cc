@@ -31,8 +31,8 @@ struct Lookout::Cut {
 };
 
 struct Lookout::Cuts {
-  std::map<std::pair<bool, int>, Cut> fastest;  // by V placement and chunks
-  std::optional<Cut> smaller;                   // the last that gave way to what a schedule holds
+  std::map<std::tuple<bool, bool, int>, Cut> fastest;  // by V placement, split backward and chunks
+  std::optional<Cut> smaller;  // the last that gave way to what a schedule holds
 };
 
 Lookout::Lookout(const Job& job, const Cluster& cluster, const PlanOptions& options,
@@ -316,7 +316,8 @@ Lookout::Cut Lookout::cut_of(const PlacedLayout& layout, std::vector<Stage> stag
 
 Lookout::Cut& Lookout::cut_for(const PlacedLayout& layout, Cuts& cuts) {
   const bool own = options_.schedule != nullptr;
-  const auto key = std::make_pair(!own && v_placed(layout.schedule), layout.chunks);
+  const auto key = std::make_tuple(!own && v_placed(layout.schedule),
+                                   !own && splits_backward(layout.schedule), layout.chunks);
   auto known = cuts.fastest.find(key);
   if (known == cuts.fastest.end()) {
     known = cuts.fastest.emplace(key, cut_of(layout, model_.fastest_cut(layout))).first;

@@ -262,12 +262,13 @@ Look ReplicaLookout::complete(const Candidate& options) {
   Candidate candidate = options;
   candidate.known = Known::shares;
   const auto total = static_cast<double>(total_of(job_, options.layout));
-  std::map<std::pair<bool, int>, Cut> cuts;  // by V placement and chunks
+  std::map<std::tuple<bool, bool, int>, Cut> cuts;  // by V placement, split backward and chunks
   for (const Completion& completion : choices_.possible_completions(options.layout.pipeline)) {
     ++candidate.order;
     candidate.layout.schedule = completion.schedule;
     candidate.layout.chunks = completion.chunks;
-    const auto key = std::make_pair(v_placed(completion.schedule), completion.chunks);
+    const auto key = std::make_tuple(v_placed(completion.schedule),
+                                     splits_backward(completion.schedule), completion.chunks);
     auto cut = cuts.find(key);
     if (cut == cuts.end()) cut = cuts.emplace(key, cut_of(candidate.layout)).first;
     // It has as few micro-batches as can be.

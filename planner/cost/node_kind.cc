@@ -34,8 +34,9 @@ StageCost PartSeconds::total() const {
   return plus(compute, communication);
 }
 
-StageCost stage_seconds(const ModelSeconds& model, const Stage& stage) {
+StageCost stage_seconds(const ModelSeconds& model, const Stage& stage, bool split) {
   StageCost cost = times(stage.layers, model.layer.total());
+  if (split) cost.input += stage.layers * model.layer.apart;
   if (stage.embedding) cost = plus(cost, model.embedding.total());
   if (stage.head) cost = plus(cost, model.head.total());
   return cost;
@@ -63,17 +64,18 @@ DeviceSpeed NodeKind::speed(int ranks) const {
 }
 
 // Of two collectives a layer and direction, what no matrix product hides. In the backward the
-// weight gradient can hide them; in pieces (overlap full), products hide all but the first of as
-// many pieces as there are ranks.
+// weight gradient can hide them, unless it is an op of its own; in pieces (overlap full), products
+// hide all but the first of as many pieces as there are ranks.
 StageCost NodeKind::exposed_communication(double once, Recompute recompute,
-                                          const StageCost& compute) const {
+                                          const StageCost& compute, bool split) const {
+  const double weight = split ? 0 : compute.weight;
   double forward = 2 * once, backward = 2 * once;
   if (execution_.overlap_tensor == TensorOverlap::backward) {
-    backward = std::max(0.0, backward - compute.weight);
+    backward = std::max(0.0, backward - weight);
   } else if (execution_.overlap_tensor == TensorOverlap::full) {
     constexpr double kFirstPiece = 0.25;
     forward = std::max(kFirstPiece * forward, forward - compute.forward);
-    backward = std::max(kFirstPiece * backward, backward - compute.input - compute.weight);
+    backward = std::max(kFirstPiece * backward, backward - compute.input - weight);
   }
   if (recompute == Recompute::full) backward += forward;
   return {forward, backward, 0};
@@ -127,7 +129,10 @@ void NodeKind::add_collectives(const Layout& layout, Recompute recompute,
   // Two all-reduces per layer and direction (Shoeybi et al. 2019, Megatron-LM, section 3); with
   // sequence parallelism each becomes a reduce-scatter and an all-gather of the same volume.
   const double once = tensor_seconds(layout);
-  result.layer.communication = exposed_communication(once, recompute, result.layer.compute);
+  const StageCost& compute = result.layer.compute;
+  result.layer.communication = exposed_communication(once, recompute, compute, false);
+  result.layer.apart = exposed_communication(once, recompute, compute, true).input -
+                       result.layer.communication.input;
   result.embedding.communication = {once, 0, 0};
   const double scalars = 3.0 * 4 * layout.micro_batch * job_.model.sequence;
   result.head.communication = {
@@ -141,9 +146,9 @@ void NodeKind::replace_measured(const Layout& layout, Recompute recompute,
   const auto parts =
       accelerator_->parts(layout.tensor, layout.micro_batch, layout.sequence_parallel, recompute);
   if (!parts) return;
-  result.layer = {parts->layer, {0, 0, 0}};
-  if (parts->embedding) result.embedding = {*parts->embedding, {0, 0, 0}};
-  if (parts->head) result.head = {*parts->head, {0, 0, 0}};
+  result.layer = {.compute = parts->layer};
+  if (parts->embedding) result.embedding = {.compute = *parts->embedding};
+  if (parts->head) result.head = {.compute = *parts->head};
 }
 
 }  // namespace trireme

@@ -27,6 +27,9 @@ double work_of(const Layout& layout, const StageCost& cost);
 struct PartSeconds {
   StageCost compute{0, 0, 0};
   StageCost communication{0, 0, 0};  // all-reduces among tensor ranks
+  // What the input gradient takes longer where weight gradients are ops of their own, which then
+  // hide none of its collectives.
+  double apart = 0;
   StageCost total() const;
 };
 
@@ -34,8 +37,8 @@ struct ModelSeconds {
   PartSeconds layer, embedding, head;
 };
 
-// Of all that a stage consists of.
-StageCost stage_seconds(const ModelSeconds& model, const Stage& stage);
+// Of all that a stage consists of, with full backwards or split ones.
+StageCost stage_seconds(const ModelSeconds& model, const Stage& stage, bool split);
 
 // What the nodes of one group make of a job's layers. Figures come from the kernel counts and the
 // cluster file; on CPU nodes those of a profile take their place where it has them. Keeps
@@ -64,7 +67,8 @@ class NodeKind {
   ModelSeconds find_seconds(const Layout& layout, int ranks, Recompute recompute) const;
   void add_collectives(const Layout& layout, Recompute recompute, ModelSeconds& result) const;
   void replace_measured(const Layout& layout, Recompute recompute, ModelSeconds& result) const;
-  StageCost exposed_communication(double once, Recompute recompute, const StageCost& compute) const;
+  StageCost exposed_communication(double once, Recompute recompute, const StageCost& compute,
+                                  bool split) const;
 
   const Job& job_;
   const Execution& execution_;

@@ -144,71 +144,6 @@ const StepModel::PipelinePaths& StepModel::pipeline_paths(const PlacedLayout& la
       .first->second;
 }
 
-std::vector<PartTimes> StepModel::part_times(const PlacedLayout& layout) {
-  std::vector<PartTimes> times;
-  for_each_kind(layout, [&](const ModelSeconds& model, int ranks) {
-    times.insert(times.end(), static_cast<size_t>(ranks),
-                 {work_of(layout, model.layer.total()), work_of(layout, model.embedding.total()),
-                  work_of(layout, model.head.total())});
-  });
-  return times;
-}
-
-std::vector<Stage> StepModel::fastest_cut(const PlacedLayout& layout) {
-  if (follows_own(layout)) return fastest_cut(layout, own_->stages);
-  std::vector<std::pair<const ModelSeconds*, int>> kinds;
-  for_each_kind(layout,
-                [&](const ModelSeconds& model, int ranks) { kinds.emplace_back(&model, ranks); });
-  CutOf key{layout.chunks, v_placed(layout.schedule), layout.trains(), std::move(kinds)};
-  const auto known = cuts_.find(key);
-  if (known != cuts_.end()) return known->second;
-  constexpr size_t kMost = 4096;
-  if (cuts_.size() == kMost) cuts_.clear();
-  const auto places = places_of(layout.schedule, layout.pipeline, layout.chunks);
-  return cuts_.emplace(std::move(key), fastest_cut(layout, places)).first->second;
-}
-
-std::vector<Stage> StepModel::fastest_cut(const PlacedLayout& layout,
-                                          const std::vector<StagePlace>& places) {
-  if (job_.pins.even_cut.value_or(false)) return even_cut(job_.model.layers, places);
-  return cut_layers(job_.model.layers, places, part_times(layout));
-}
-
-std::vector<Stage> StepModel::cut(const PlacedLayout& layout) {
-  std::vector<Stage> fastest = fastest_cut(layout);
-  if (follows_own(layout) || layout.chunks > 1 || layout.recompute_ranks > 0) return fastest;
-  const CutMemory memory = cut_memory(layout, fastest);
-  if (lacks_at_least(layout, memory) <= 0) return fastest;
-  return smaller_cut(layout, fastest, memory).value_or(fastest);
-}
-
-// A rank that has room for more than its stage takes so many layers more, one that lacks it so many
-// less, at what a layer has resident and in all activations that the schedule holds.
-std::optional<std::vector<Stage>> StepModel::smaller_cut(const PlacedLayout& layout,
-                                                         const std::vector<Stage>& fastest,
-                                                         const CutMemory& memory) {
-  if (job_.pins.even_cut.value_or(false)) return std::nullopt;
-  const std::vector<int> peaks =
-      least_peak_activations(layout.schedule, layout.pipeline, layout.chunks, layout.micro_batches);
-  const WorkShape shape = work_shape(job_, execution_, layout, layout.recompute);
-  const double activation =
-      stage_activation_bytes(job_.model, shape, on_cpu(layout), {.layers = 1});
-  const double resident_layer = resident(layout).layer;
-  std::vector<int> room;
-  int64_t all = 0;
-  for (int rank = 0; rank < layout.pipeline; ++rank) {
-    const auto at = static_cast<size_t>(rank);
-    const double layer = resident_layer + peaks[at] * activation;
-    const double left = memory.room[at] - peaks[at] * memory.least_activation[at];
-    const double layers = fastest[at].layers + std::floor(left / layer);
-    room.push_back(static_cast<int>(std::clamp(layers, 0.0, 1.0 * job_.model.layers)));
-    all += room.back();
-  }
-  if (all < job_.model.layers) return std::nullopt;
-  const auto places = places_of(layout.schedule, layout.pipeline, layout.chunks);
-  return cut_layers_within(job_.model.layers, places, part_times(layout), room);
-}
-
 Costs StepModel::costs(const PlacedLayout& layout, const std::vector<Stage>& stages) {
   Costs costs;
   std::vector<const ModelSeconds*> of_rank;
@@ -217,9 +152,10 @@ Costs StepModel::costs(const PlacedLayout& layout, const std::vector<Stage>& sta
   });
   costs.stages.clear();
   const double pace = this->pace(layout);
+  const bool split = splits(layout);
   for (const Stage& stage : stages) {
     const ModelSeconds& model = *of_rank[static_cast<size_t>(stage.pipeline_rank)];
-    costs.stages.push_back(times(pace, stage_seconds(model, stage)));
+    costs.stages.push_back(times(pace, stage_seconds(model, stage, split)));
   }
   add_messages(layout, stages, costs);
   return costs;
@@ -454,8 +390,9 @@ void StepModel::add_breakdown(const PlacedLayout& layout, const std::vector<Stag
     const auto rank = static_cast<size_t>(stage.pipeline_rank);
     compute_by_rank[rank] =
         plus(compute_by_rank[rank], times(pace, stage_cost(model, stage, compute_of)));
-    communication_by_rank[rank] =
-        plus(communication_by_rank[rank], times(pace, stage_cost(model, stage, communication_of)));
+    StageCost communication = stage_cost(model, stage, communication_of);
+    if (splits(layout)) communication.input += stage.layers * model.layer.apart;
+    communication_by_rank[rank] = plus(communication_by_rank[rank], times(pace, communication));
   }
   double most = -1, forward = 0, backward = 0, tensor = 0;
   int busiest = 0;

@@ -199,6 +199,8 @@ class StepModel {
   struct RankLimits;
   RankLimits rank_limits(const PlacedLayout& layout, size_t settled, const LeastHeld& held);
   std::vector<PartTimes> part_times(const PlacedLayout& layout);
+  // Whether weight gradients are ops of their own.
+  bool splits(const Layout& layout) const;
   std::vector<Stage> fastest_cut(const PlacedLayout& layout, const std::vector<StagePlace>& places);
   // Null where the figures of no profile stand behind this layout.
   const MeasuredStep* measured(const PlacedLayout& layout) const;
@@ -310,7 +312,7 @@ class StepModel {
   std::map<Ranks, Path, std::less<>> data_paths_;
   std::array<std::map<Ranks, PipelinePaths, std::less<>>, 2> pipeline_paths_;  // by chunks > 1
   // Of ranks that take so long, with so many chunks or a V of them, in a step that trains or not.
-  using CutOf = std::tuple<int, bool, bool, std::vector<std::pair<const ModelSeconds*, int>>>;
+  using CutOf = std::tuple<int, bool, bool, bool, std::vector<std::pair<const ModelSeconds*, int>>>;
   std::map<CutOf, std::vector<Stage>> cuts_;
   std::shared_ptr<KnownTimings> timings_;
 };

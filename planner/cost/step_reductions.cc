@@ -122,10 +122,12 @@ std::vector<double> StepModel::reductions_end(const PlacedLayout& layout,
   };
   std::vector<std::vector<Chunk>> queues(static_cast<size_t>(layout.pipeline));
   const double pace = this->pace(layout);
+  const bool split = splits(layout);
   for (size_t s = 0; s < stages.size(); ++s) {
     const auto rank = static_cast<size_t>(stages[s].pipeline_rank);
     const double backward =
-        pace * stage_seconds(model_seconds(layout, stages[s].pipeline_rank), stages[s]).backward();
+        pace *
+        stage_seconds(model_seconds(layout, stages[s].pipeline_rank), stages[s], split).backward();
     queues[rank].push_back({timing.last_gradient[s], reductions[s],
                             hidden_reduction(stages[s], backward, kForever),
                             hidden_reduction(stages[s], backward, reductions[s])});

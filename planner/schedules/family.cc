@@ -197,6 +197,7 @@ FamilyMember zb_h1() {
       .bound = split_loop_bound,
       .least_peak = [](const Shape& s, int) { return std::min(s.pipeline, s.micro_batches); },
       .warm_up_slope = 1,
+      .splits = true,
       .held_back_slope = 1};
 }
 
@@ -216,6 +217,7 @@ FamilyMember interleaved_zb() {
           .with_one_chunk = "zb-h1",
           .groups = true,
           .warm_up_slope = 1,
+          .splits = true,
           .held_back_slope = 1};
 }
 
@@ -227,6 +229,7 @@ FamilyMember zb_h2() {
       .least_peak = [](const Shape& s,
                        int) { return std::min(2 * s.pipeline - 1, s.micro_batches); },
       .warm_up_slope = 2,
+      .splits = true,
       .held_back_slope = 2};
 }
 
@@ -241,7 +244,8 @@ FamilyMember zb_v() {
           .bound = split_v_bound,
           .least_peak = [](const Shape& s, int) { return least_of_v(s, 2 * s.pipeline); },
           .chunks = Chunks::v,
-          .placed_anew = true};
+          .placed_anew = true,
+          .splits = true};
 }
 
 FamilyMember v_half() {
@@ -251,7 +255,8 @@ FamilyMember v_half() {
       .bound = split_v_bound,
       .least_peak = [](const Shape& s, int) { return least_of_v(s, 2 * ((s.pipeline + 2) / 2)); },
       .chunks = Chunks::v,
-      .placed_anew = true};
+      .placed_anew = true,
+      .splits = true};
 }
 
 // One begins every six slots and is back 4p - 1 slots later, or two more (v_min_schedule).
@@ -269,7 +274,8 @@ FamilyMember v_min() {
                            int) { return least_of_v(s, 2 * ((s.pipeline + 4) / 3) - 1); },
           .most_in_flight = in_flight_of_v_min,
           .chunks = Chunks::v,
-          .placed_anew = true};
+          .placed_anew = true,
+          .splits = true};
 }
 
 FamilyMember dualpipe_v() {

@@ -42,6 +42,8 @@ struct FamilyMember {
   // that left longer ago, or all ops are placed anew.
   bool deeper_pairs = false;
   bool placed_anew = false;
+  // Weight gradients are ops of their own; a few of them at most where this is false.
+  bool splits = false;
   // Weight gradients that wait until the end, for each rank that lies before; -1: full backwards.
   int held_back_slope = -1;
   // Whether plans choose it by themselves: not what trains on old weights, or does not train.

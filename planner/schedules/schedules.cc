@@ -257,6 +257,10 @@ std::optional<std::string> same_with_one_chunk(const std::string& name) {
   return same != nullptr ? std::optional<std::string>(same) : std::nullopt;
 }
 
+bool splits_backward(const std::string& name) {
+  return built_member(name).splits;
+}
+
 bool v_placed(const std::string& name) {
   return built_member(name).chunks == FamilyMember::Chunks::v;
 }

@@ -81,6 +81,9 @@ std::optional<int> fixed_chunks(const std::string& name);
 // none but itself.
 std::optional<std::string> same_with_one_chunk(const std::string& name);
 
+// Whether its weight gradients are ops of their own, all or nearly all.
+bool splits_backward(const std::string& name);
+
 // Where the stages of this schedule lie: for one pipeline and chunk count, schedules that agree on
 // v_placed put them alike.
 bool v_placed(const std::string& name);

@@ -35,6 +35,25 @@ std::string refusal(const ScheduleRequest& request, ErrorKind kind = ErrorKind::
   return "not refused";
 }
 
+// DualPipe splits a few in its corners.
+TEST(Schedules, SplitBackwardsAreKnownByName) {
+  for (const std::string& name : built_schedules()) {
+    const Schedule schedule = make_schedule(
+        {.name = name, .pipeline = 4, .micro_batches = 32, .chunks = fixed_chunks(name)});
+    int full = 0, split = 0;
+    for (const std::vector<Op>& program : schedule.ranks) {
+      for (const Op& op : program) {
+        full += op.kind == OpKind::backward;
+        split += op.kind == OpKind::backward_input;
+      }
+    }
+    EXPECT_EQ(splits_backward(name), split > full) << name;
+    if (name != "dualpipe-v") {
+      EXPECT_TRUE(full == 0 || split == 0) << name;
+    }
+  }
+}
+
 TEST(Schedules, NaiveRunsOneMicroBatchAtATime) {
   EXPECT_EQ(row(make_schedule({.name = "naive", .pipeline = 2, .micro_batches = 2}).ranks[1]),
             "1F0 1B0 1F1 1B1");

@@ -239,6 +239,26 @@ TEST(Step, SwitchesThatAddUpTakeEachByteOnce) {
   EXPECT_DOUBLE_EQ(sent(), gradients);
 }
 
+// A weight gradient hides the collectives of the input gradient that it follows; as an op of its
+// own it runs elsewhere.
+TEST(Step, SplitBackwardsHideNoTensorCollectives) {
+  Job job = gpt2_job(gpt2_model(8, 1024, 8, 5000, 128), 8, Dtype::bf16);
+  const Cluster cluster = round_cluster(2, 4, 80);
+  const auto input = [&](const char* schedule, TensorOverlap overlap) {
+    job.execution.overlap_tensor = overlap;
+    StepModel model(job, cluster);
+    const PlacedLayout placed =
+        placed_on({.tensor = 4, .pipeline = 2, .schedule = schedule, .micro_batches = 8}, 0);
+    const std::vector<Stage> stages = even_cut(8, loop_placement(2, 1));
+    return model.costs(placed, stages).stages[0].input;
+  };
+  const double shown = input("1f1b", TensorOverlap::none);
+  EXPECT_LT(input("1f1b", TensorOverlap::backward), shown);
+  EXPECT_DOUBLE_EQ(input("zb-h1", TensorOverlap::none), shown);
+  EXPECT_DOUBLE_EQ(input("zb-h1", TensorOverlap::backward), shown);
+  EXPECT_LE(input("1f1b", TensorOverlap::full), input("zb-h1", TensorOverlap::full));
+}
+
 // Where reducing takes longer than the backward, the link is busy from the first gradients on:
 // those of the last of n layers of a stage, which are there after B / n of its last backward. What
 // a rank reduces is the same however many chunks it has.
