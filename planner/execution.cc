@@ -9,7 +9,8 @@ Execution::Execution(const Schedule& schedule)
       last_stage_(static_cast<int>(schedule.stages.size()) - 1),
       row_(row_of(schedule)),
       slots_(schedule.stages.size() * row_),
-      there_(outputs_of(schedule), kNotYet),
+      outputs_(outputs_of(schedule)),
+      there_(outputs_, kNotYet),
       next_(schedule.ranks.size(), 0),
       runnable_(schedule.ranks.size()),
       awaited_(schedule.ranks.size(), outputs()) {

@@ -56,7 +56,7 @@ class Execution {
     }
     return (op.kind == OpKind::forward ? 0 : slots_) + slot(op);
   }
-  size_t outputs() const { return there_.size(); }
+  size_t outputs() const { return outputs_; }
   static size_t outputs_of(const Schedule& schedule) {
     return 2 * schedule.stages.size() * row_of(schedule) + 1;
   }
@@ -97,6 +97,7 @@ class Execution {
   int last_stage_;
   size_t row_;
   size_t slots_;
+  size_t outputs_;
   std::vector<double> there_;  // by output: forwards by stage and micro-batch, backwards, "none"
   std::vector<size_t> next_;
   std::vector<size_t> runnable_;
@@ -135,20 +136,17 @@ void Execution::run(Clock&& clock) {
 template <class Clock>
 void Execution::finish(Clock& clock, const Op& op, double end) {
   if (op.kind == OpKind::backward_weight) return;
-  const auto stage = static_cast<size_t>(op.stage);
-  if (op.kind == OpKind::forward) {
-    if (op.stage == last_stage_) {
-      there_[slots_ + slot(op)] = end;
-      return;
-    }
-    const size_t output = slot(op) + row_;
-    arrive(output, static_cast<size_t>(schedule_.stages[stage + 1].rank),
-           clock.deliver(2 * stage, output, end));
-  } else if (op.stage > 0) {
-    const size_t output = slots_ + slot(op) - row_;
-    arrive(output, static_cast<size_t>(schedule_.stages[stage - 1].rank),
-           clock.deliver(2 * stage + 1, output, end));
+  const bool forward = op.kind == OpKind::forward;
+  if (forward && op.stage == last_stage_) {
+    there_[slots_ + slot(op)] = end;
+    return;
   }
+  if (!forward && op.stage == 0) return;
+  const auto stage = static_cast<size_t>(op.stage);
+  const size_t taker = forward ? stage + 1 : stage - 1;
+  const size_t output = forward ? slot(op) + row_ : slots_ + slot(op) - row_;
+  arrive(output, static_cast<size_t>(schedule_.stages[taker].rank),
+         clock.deliver(2 * stage + (forward ? 0 : 1), output, end));
 }
 
 }  // namespace trireme

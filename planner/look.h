@@ -29,7 +29,7 @@ constexpr int64_t kMostOptions = 128;
 constexpr int64_t kMostOfDegrees = kMostCompletions * kMostSpreads * kMostOptions;
 
 constexpr double kFirstLook = 1.0 / 256;
-constexpr double kGrowth = 8;  // of how far a look goes, from one to the next
+constexpr double kGrowth = 16;  // of how far a look goes, from one to the next
 
 struct Candidate {
   // Of unequal replicas as asked of their first set, with a share for each.
