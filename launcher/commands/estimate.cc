@@ -38,11 +38,14 @@ int estimate(const EstimateCommand& command) {
   const Cluster cluster = load_cluster(command.input.cluster);
   PlanOptions options = planning_options(command.input, job, 1, false);
   auto answer = try_plan(job, cluster, options);
-  std::string misfit;
+  std::string misfit, need;
   bool lucky = false;
   if (const auto* none = std::get_if<NoPlan>(&answer)) {
     misfit = none->reason;
     if (!none->closest) throw Error(ErrorKind::no_layout, misfit);
+    need = fmt::format("pipeline rank {} takes {:.2f} GB more than {:.2f}",
+                       none->closest->pipeline_rank, none->closest->missing_bytes() / 1e9,
+                       none->closest->device_bytes / 1e9);
     answer = try_plan(job, with_luck(cluster), options);
     lucky = std::holds_alternative<PlanResult>(answer);
     options.any_memory = true;
@@ -50,7 +53,8 @@ int estimate(const EstimateCommand& command) {
   }
   auto& result = std::get<PlanResult>(answer);
   if (lucky) {
-    result.notes.push_back("fits only without fragmentation: " + misfit);
+    result.notes.push_back("fits only without fragmentation: " + need +
+                           ", of what a card has as it holds so many GiB.");
   } else if (!misfit.empty()) {
     result.notes.push_back("does not fit: " + misfit);
   }

@@ -42,7 +42,8 @@ int print_one(const JudgedSchedule& judged, const std::string& format) {
   if (format == "json") {
     fmt::print("{}\n", schedule_json(judged).dump(2));
   } else if (!judged.timed()) {
-    say(stderr, "trireme: not a legal schedule: {}\n{}", judged.reason(), judged.verdict.grid);
+    say(stderr, "trireme: {}: not a legal schedule: {}\n{}", judged.name, judged.reason(),
+        judged.verdict.grid);
     return 1;
   } else if (format == "csv") {
     fmt::print("{}", to_csv(judged.schedule));
@@ -84,7 +85,20 @@ int print_all(const std::vector<JudgedSchedule>& all, const std::string& format)
   return legal ? 0 : 1;
 }
 
+// What chooses among built schedules has nothing to choose in one that is given.
+void refuse_choices_of_a_file(const ScheduleQuestion& question) {
+  if (question.file.empty()) return;
+  const char* choice = question.group           ? "--group"
+                       : question.warm_up       ? "--warm-up"
+                       : question.latency_aware ? "--latency-aware"
+                                                : nullptr;
+  if (choice == nullptr) return;
+  throw Error(ErrorKind::bad_input,
+              fmt::format("{} is of built schedules; that of --file is what it is", choice));
+}
+
 int run(ScheduleCommand command) {
+  refuse_choices_of_a_file(command.question);
   const std::string format = command.json ? "json" : command.format;
   const ScheduleQuestion& question = command.question;
   const int asked =
@@ -159,7 +173,7 @@ void add_schedule_command(CLI::App& app, int& exit_status) {
   sub->add_option("--step", command->step, "which step of --from-trace (the last)");
   sub->add_option("--format", command->format, "table, csv, json or svg")
       ->check(CLI::IsMember({"table", "csv", "json", "svg"}));
-  sub->add_flag("--json", command->json, "the same as --format json");
+  sub->add_flag("--json", command->json, "the same as --format json")->excludes("--format");
   sub->footer(
       "Examples: trireme schedule interleaved --pipeline 4 --microbatches 8 --chunks 2\n"
       "          trireme schedule --compare gpipe,1f1b --pipeline 4 --microbatches 8");

@@ -6,6 +6,7 @@
 #include <algorithm>
 #include <charconv>
 #include <cmath>
+#include <set>
 #include <sstream>
 
 #include "topology/base/error.h"
@@ -92,9 +93,13 @@ void add_stage(const Names& cells, const Names& columns, const std::string& wher
 Costs parse_costs(const std::string& text) {
   Costs costs;
   StageCost& stage = costs.stages.front();
+  std::set<std::string> keys;
   for (const std::string& part : split(text, ',')) {
     const size_t equals = part.find('=');
     const std::string key = part.substr(0, equals);
+    if (!keys.insert(key).second) {
+      throw bad(fmt::format("--costs: found {} twice, expected each key once", key));
+    }
     double* target = key == "f"          ? &stage.forward
                      : key == "i"        ? &stage.input
                      : key == "w"        ? &stage.weight

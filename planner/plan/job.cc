@@ -164,12 +164,20 @@ bool is_auto(TomlTable& table, std::string_view key, const std::string& expected
 
 std::optional<int> read_pinned_int(TomlTable& table, std::string_view key, int low, int high) {
   if (is_auto(table, key, fmt::format("an integer from {} to {}", low, high))) return std::nullopt;
+  const std::string_view type = table.type_of(key);
+  if (type != "none" && type != "integer") {
+    throw table.unexpected(key, fmt::format("an integer from {} to {}, or \"auto\"", low, high));
+  }
   const auto value = table.optional_integer(key, low, high);
   return value ? std::optional<int>(static_cast<int>(*value)) : std::nullopt;
 }
 
 std::optional<bool> read_pinned_bool(TomlTable& table, std::string_view key) {
   if (is_auto(table, key, "true, false")) return std::nullopt;
+  const std::string_view type = table.type_of(key);
+  if (type != "none" && type != "boolean") {
+    throw table.unexpected(key, "true, false or \"auto\"");
+  }
   return table.optional_boolean(key);
 }
 

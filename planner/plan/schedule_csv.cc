@@ -110,8 +110,8 @@ Error wrong_cell(const std::string& where, int column, std::string_view cell) {
   return Error(
       ErrorKind::bad_input,
       fmt::format("{}: cell {}: found \"{}\", expected stage, one of F B I W and micro-batch "
-                  "as in 0F3, a pair as in (0F7;7B3)OVERLAP_F_B, or nothing",
-                  where, column, quote));
+                  "(up to {}) as in 0F3, a pair as in (0F7;7B3)OVERLAP_F_B, or nothing",
+                  where, column, quote, kLargestIndex));
 }
 
 // Calls `visit(column, ops)` for every cell that is not a wait; columns count from 1.

@@ -92,6 +92,16 @@ TEST_F(Questions, ExplainTellsWhatDoesNotFitByHowMuch) {
   EXPECT_NEAR(sum - 1.7e9, miss["missing_bytes"].get<double>(), 1);
 }
 
+// A program of A100's years runs on H100 as well; of a cluster of H100 a current one is assumed.
+TEST_F(Questions, OtherHardwareRunsTheSameProgram) {
+  const Json asked = json("--what-if device=H100-SXM-80GB");
+  EXPECT_THAT(asked["notes"].dump(), HasSubstr("of one program"));
+  replace("cluster.toml", "A100-SXM4-80GB", "H100-SXM-80GB");
+  const double current = json("")["prediction"]["step_seconds"];
+  EXPECT_GT(asked["what_if"][1]["prediction"]["step_seconds"], 1.01 * current);
+  EXPECT_FALSE(json("--what-if memory_gb=60").contains("notes"));
+}
+
 TEST_F(Questions, WhatIfPlansBesideTheClusterAsItIs) {
   const Answer answer =
       ask("--what-if devices=4 --what-if device=H100-SXM-80GB,devices=2 "
@@ -179,6 +189,9 @@ INSTANTIATE_TEST_SUITE_P(
         Refusal{"PriceOfNoNumber", "--price nan", 2, "--price: found nan, expected a number"},
         Refusal{"EmptySweep", "--sweep ''", 2, "--sweep: found an empty value"},
         Refusal{"NegativePrice", "--price=-1", 2, "--price"},
+        Refusal{"TwoPrices", "--price 2 --sweep price_per_device_hour=1,5", 2,
+                "--price contradicts a question about price_per_device_hour"},
+        Refusal{"RefusalsOfASweep", "--sweep devices=2,4 --rejected", 2, "excludes"},
         Refusal{"TwoQuestionsAtOnce", "--sweep devices=2,4 --what-if devices=2", 2, "excludes"}),
     [](const auto& tested) { return std::string(tested.param.name); });
 

@@ -197,7 +197,7 @@ TEST(PlanFile, PartsThatDoNotGoTogetherAreNamed) {
             "p.toml:55:1: schedule: found 1 rows, expected 2, one for each pipeline rank");
   EXPECT_EQ(wrong("1B1", "1Q1"),
             "p.toml:58:8: schedule.rows: row 2: cell 4: found \"1Q1\", expected stage, one of F B "
-            "I W and micro-batch as "
+            "I W and micro-batch (up to 999999) as "
             "in 0F3, a pair as in (0F7;7B3)OVERLAP_F_B, or nothing");
   EXPECT_EQ(wrong("[10485760.0, 9437184.0]", "[1]"),
             "p.toml:28:1: prediction: found memory for 1 pipeline ranks, expected 2");

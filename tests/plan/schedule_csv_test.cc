@@ -67,7 +67,8 @@ TEST(ScheduleCsv, ReadsWhatPythonWrites) {
 TEST(ScheduleCsv, SaysWhichCellIsWrong) {
   const auto wrong = [](const std::string& where, const std::string& cell) {
     return "s.csv:" + where + ": found \"" + cell +
-           "\", expected stage, one of F B I W and micro-batch as in 0F3, a pair as in "
+           "\", expected stage, one of F B I W and micro-batch (up to 999999) as in 0F3, a pair as "
+           "in "
            "(0F7;7B3)OVERLAP_F_B, or nothing";
   };
   EXPECT_EQ(complaint("0F0,0X0\n"), wrong("1: cell 2", "0X0"));
