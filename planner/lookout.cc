@@ -323,8 +323,8 @@ Lookout::Cut& Lookout::cut_for(const PlacedLayout& layout, Cuts& cuts) {
     known = cuts.fastest.emplace(key, cut_of(layout, model_.fastest_cut(layout))).first;
   }
   Cut& fastest = known->second;
-  const bool may_shrink = !own && layout.chunks == 1 && layout.recompute_ranks == 0;
-  if (!may_shrink || model_.lacks_at_least(layout, fastest.memory) <= 0) return fastest;
+  if (!model_.cut_may_shrink(layout) || model_.lacks_at_least(layout, fastest.memory) <= 0)
+    return fastest;
   auto stages = model_.smaller_cut(layout, fastest.stages, fastest.memory);
   return stages ? cuts.smaller.emplace(cut_of(layout, *std::move(stages))) : fastest;
 }

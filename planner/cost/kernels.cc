@@ -143,7 +143,7 @@ TensorShare largest_share(const Model& model, int tensor) {
 // kernels are fused.
 PartKernels linear_kernels(const WorkShape& shape, double tokens, double inputs, double outputs) {
   const double e = shape.element_bytes();
-  const double g = shape.execution.gradient_dtype == Dtype::fp32 ? 4 : e;
+  const double g = gradient_bytes(shape.dtype, shape.execution);
   PartKernels part{{matmul(tokens, inputs, outputs, e)},
                    {matmul(tokens, outputs, inputs, e)},
                    {matmul(inputs, tokens, outputs, e)}};

@@ -10,6 +10,11 @@
 
 namespace trireme {
 
+// What a gradient takes until it is reduced.
+inline int gradient_bytes(Dtype dtype, const Execution& execution) {
+  return dtype == Dtype::fp32 || execution.gradient_dtype == Dtype::fp32 ? 4 : 2;
+}
+
 // What one rank does for one micro-batch of one part of the model, counted as a list of kernels.
 struct Kernel {
   enum class Kind { stream, matmul, attention };

@@ -103,7 +103,7 @@ std::vector<MemoryParts> resident_memory(const Job& job, const Execution& execut
                                          const Layout& layout, const std::vector<Stage>& stages,
                                          bool cpu) {
   const bool fp32 = job.training.dtype == Dtype::fp32;
-  const double gradient = fp32 || execution.gradient_dtype == Dtype::fp32 ? 4 : 2;
+  const double gradient = gradient_bytes(job.training.dtype, execution);
   const std::vector<double> parameters = stage_parameters(job.model, layout, stages);
   const int buffers = gradient_buffers(job.training.reduction_on(cpu), layout.micro_batches);
   std::vector<MemoryParts> memory(static_cast<size_t>(layout.pipeline));

@@ -129,6 +129,7 @@ class StepModel {
   // recompute alike, it is the fastest of those that do, if there are any.
   std::vector<Stage> fastest_cut(const PlacedLayout& layout);
   std::vector<Stage> cut(const PlacedLayout& layout);
+  bool cut_may_shrink(const Layout& layout) const;
   // The cut that gives way, from the fastest and its memory.
   std::optional<std::vector<Stage>> smaller_cut(const PlacedLayout& layout,
                                                 const std::vector<Stage>& fastest,
@@ -241,7 +242,6 @@ class StepModel {
   const PipelinePaths& pipeline_paths(const PlacedLayout& layout);
   void add_reductions(const PlacedLayout& layout, const std::vector<Stage>& stages,
                       CutTimes& times);
-  double gradient_bytes() const;
   // Of a parameter's gradient and new weight: what is summed among all replicas, what is scattered
   // and gathered among them, and among those that share an optimizer where not all do.
   struct ReductionBytes {

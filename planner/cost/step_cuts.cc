@@ -47,9 +47,13 @@ std::vector<Stage> StepModel::fastest_cut(const PlacedLayout& layout,
   return cut_layers(job_.model.layers, places, part_times(layout));
 }
 
+bool StepModel::cut_may_shrink(const Layout& layout) const {
+  return !follows_own(layout) && layout.chunks == 1 && layout.recompute_ranks == 0;
+}
+
 std::vector<Stage> StepModel::cut(const PlacedLayout& layout) {
   std::vector<Stage> fastest = fastest_cut(layout);
-  if (follows_own(layout) || layout.chunks > 1 || layout.recompute_ranks > 0) return fastest;
+  if (!cut_may_shrink(layout)) return fastest;
   const CutMemory memory = cut_memory(layout, fastest);
   if (lacks_at_least(layout, memory) <= 0) return fastest;
   return smaller_cut(layout, fastest, memory).value_or(fastest);

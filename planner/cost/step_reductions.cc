@@ -17,16 +17,11 @@ int layer_tensors(const Model& model) {
 
 }  // namespace
 
-double StepModel::gradient_bytes() const {
-  const bool fp32 = job_.training.dtype == Dtype::fp32 || execution_.gradient_dtype == Dtype::fp32;
-  return fp32 ? 4 : 2;
-}
-
 // With an optimizer that is sharded over all replicas a reduce-scatter, half of an all-reduce, and
 // an all-gather of the new weights, in the type of the products; sharded over some of them, the
 // gradients' all-reduce and an all-gather among those.
 StepModel::ReductionBytes StepModel::reduction_bytes(const Layout& layout) const {
-  const double gradient = gradient_bytes();
+  const double gradient = gradient_bytes(job_.training.dtype, execution_);
   if (layout.optimizer_sharding == 0) return {.summed = gradient};
   const double weight = job_.training.dtype == Dtype::fp32 ? 4 : 2;
   if (optimizer_shards(execution_, layout) == layout.data) {
@@ -152,7 +147,7 @@ double StepModel::tied_bytes(const Layout& layout, const std::vector<Stage>& sta
   const bool together = stages.front().pipeline_rank == stages.back().pipeline_rank;
   if (!job_.model.tied_embeddings || together || !layout.trains()) return 0;
   return static_cast<double>(largest_share(job_.model, layout.tensor).vocab) * job_.model.hidden *
-         gradient_bytes();
+         gradient_bytes(job_.training.dtype, execution_);
 }
 
 double StepModel::tied_reduction_seconds(const PlacedLayout& layout,
