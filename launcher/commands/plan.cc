@@ -57,7 +57,7 @@ Cluster changed_cluster(const PlanCommand& command, const std::string& question,
 
 // "nic_gbps=800,latency_us=2", each key once.
 std::vector<std::string> changes_of(const std::string& question) {
-  const std::vector<std::string> changes = CLI::detail::split(question, ',');
+  std::vector<std::string> changes = CLI::detail::split(question, ',');
   std::set<std::string> keys;
   for (const std::string& change : changes) {
     const std::string key = change.substr(0, change.find('='));
