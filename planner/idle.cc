@@ -4,6 +4,8 @@
 
 #include <algorithm>
 
+#include "planner/plan/limits.h"
+
 namespace trireme {
 
 std::string idle_devices(const Cluster& cluster, const PlacedLayout& layout, const Pins& pins) {
@@ -13,12 +15,15 @@ std::string idle_devices(const Cluster& cluster, const PlacedLayout& layout, con
     there += static_cast<int>(nodes.hosts.size()) * nodes.devices;
   }
   if (layout.ranks() >= there) return "";
-  const bool as_pinned = pins.tensor && pins.pipeline && pins.data;
-  return fmt::format("{} of {} devices are used{}", layout.ranks(), there,
-                     as_pinned ? ", as pinned"
-                     : pins == Pins{}
-                         ? "; no layout with more that fits is faster for this batch and model"
-                         : "; with these pins no layout with more that fits is faster");
+  std::string why = "; no layout with more that fits is faster for this batch and model";
+  if (there > limits::kRanks) {
+    why = fmt::format("; a plan has no more than {} ranks", limits::kRanks);
+  } else if (pins.tensor && pins.pipeline && pins.data) {
+    why = ", as pinned";
+  } else if (pins != Pins{}) {
+    why = "; with these pins no layout with more that fits is faster";
+  }
+  return fmt::format("{} of {} devices are used{}", layout.ranks(), there, why);
 }
 
 std::vector<std::string> idle_groups(const Cluster& cluster, const PlacedLayout& layout) {

@@ -497,11 +497,7 @@ Look Lookout::predict(const Candidate& exact) {
   const std::vector<Stage> stages = model_.cut(exact.layout);
   const auto schedule = trials_.built(exact.layout, exact.groups.front());
   Look look;
-  look.prediction = model_.predict(exact.layout, stages, schedule);
-  if (exact.in_full) {
-    look.prediction->peak_seconds_per_pipeline_rank =
-        model_.peak_seconds(exact.layout, stages, *schedule);
-  }
+  look.prediction = model_.predict(exact.layout, stages, schedule, exact.in_full);
   return look;
 }
 

@@ -500,11 +500,7 @@ Look ReplicaLookout::predict(const Candidate& exact) {
   std::vector<Prediction> of_sets;
   for (size_t set = 0; set < parts.size(); ++set) {
     const auto schedule = trials_.built(parts[set], exact.groups[set]);
-    of_sets.push_back(model_.predict(parts[set], stages, schedule));
-    if (exact.in_full) {
-      of_sets.back().peak_seconds_per_pipeline_rank =
-          model_.peak_seconds(parts[set], stages, *schedule);
-    }
+    of_sets.push_back(model_.predict(parts[set], stages, schedule, exact.in_full));
   }
   Look look;
   look.prediction = prediction_of_all(model_, parts, of_sets);

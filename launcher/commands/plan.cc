@@ -70,7 +70,7 @@ std::vector<std::string> changes_of(const std::string& question) {
 
 // A price for all, and another as the question.
 void refuse_two_prices(const PlanCommand& command, const std::string& change) {
-  if (!command.price || change.find("price_per_device_hour") == std::string::npos) return;
+  if (!command.price || change.substr(0, change.find('=')) != "price_per_device_hour") return;
   throw Error(ErrorKind::bad_input,
               "--price contradicts a question about price_per_device_hour; expected one of both");
 }

@@ -11,7 +11,6 @@
 
 #include "launcher/commands/figures.h"
 #include "launcher/commands/report.h"
-#include "planner/cost/accuracy.h"
 #include "planner/drawing/plot.h"
 #include "planner/summary.h"
 #include "topology/base/error.h"
@@ -90,8 +89,8 @@ std::vector<std::pair<std::string, Cell>> what_if_rows(const std::vector<Replan>
       {"tokens/s",
        of([](const Plan& p) { return fmt::format("{:.4g}", p.prediction.tokens_per_second); })},
       {"accuracy", of([](const Plan& p) {
-         const bool nominal = p.device == "cpu" && !accuracy_of(p).doubts.empty();
-         return nominal ? "-" : fmt::format("within {:.0f} %", 100 * accuracy_of(p).band);
+         const std::string band = accuracy_band(p);
+         return band.empty() ? "-" : band;
        })},
       {"MFU", of([](const Plan& p) { return fmt::format("{:.1f} %", 100 * p.prediction.mfu); })},
       {"fullest device", of([](const Plan& p) { return size(fullest(p.prediction)); })},

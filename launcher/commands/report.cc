@@ -283,15 +283,21 @@ std::string alternatives_table(const PlanResult& result) {
 
 // How far published runs of this device were off, and why this plan may be further.
 std::string accuracy_line(const Plan& plan) {
-  const Accuracy accuracy = accuracy_of(plan);
-  std::string text = plan.device == "cpu" && !accuracy.doubts.empty()
-                         ? ""
-                         : fmt::format("within {:.0f} %.", 100 * accuracy.band);
-  for (const std::string& doubt : accuracy.doubts) text += (text.empty() ? "" : " ") + doubt;
+  std::string text = accuracy_band(plan);
+  if (!text.empty()) text += ".";
+  for (const std::string& doubt : accuracy_of(plan).doubts) {
+    text += (text.empty() ? "" : " ") + doubt;
+  }
   return text;
 }
 
 }  // namespace
+
+std::string accuracy_band(const Plan& plan) {
+  const Accuracy accuracy = accuracy_of(plan);
+  const bool nominal = plan.device == "cpu" && !accuracy.doubts.empty();
+  return nominal ? "" : fmt::format("within {:.0f} %", 100 * accuracy.band);
+}
 
 std::string plan_table(const Plan& plan, const Cluster* cluster, bool colour) {
   std::string text = layout_table(plan);

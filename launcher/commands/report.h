@@ -19,6 +19,9 @@ nlohmann::ordered_json changes_json(const std::vector<CauseChange>& changes);
 nlohmann::ordered_json plan_json(const Plan& plan);
 nlohmann::ordered_json result_json(const PlanResult& result, const Cluster& cluster);
 
+// How far the step may be off: "within 10 %"; empty where the figures are nominal.
+std::string accuracy_band(const Plan& plan);
+
 // Layout, placement, stages with memory, timeline and breakdown.
 std::string plan_table(const Plan& plan, const Cluster* cluster = nullptr, bool colour = false);
 // plan_table, then search, notes, alternatives and, where they were kept, rejections.

@@ -252,10 +252,10 @@ Path Links::hops(const PlacedLayout& layout, int first, int count, int behind) c
   const int devices = cluster_.groups[run.group].devices;
   const int places = std::max(1, cluster_.fabric.leaf_nodes) * devices;
   const int together = replicas_side_by_side(layout, devices);
-  const int apart =
-      layout.tensor * together * run.pipeline_ranks;  // from such replicas to the next
+  // Replicas come in rounds of so many side by side, each round a stride behind the one before.
+  const int stride = layout.tensor * together * run.pipeline_ranks;
   const int rounds =
-      std::min((layout.replicas() + together - 1) / together, places / std::gcd(places, apart));
+      std::min((layout.replicas() + together - 1) / together, places / std::gcd(places, stride));
   std::vector<bool> seen(static_cast<size_t>(places), false);
   int left = places / layout.tensor;
   Path slowest = kFastest;

@@ -203,7 +203,7 @@ bool StepModel::surely_fits(const PlacedLayout& layout) {
   double slowest = 0, ends = 0;
   for (const Run& run : layout.placement.runs) {
     const ModelSeconds& model = run_seconds(layout, run, layout.recompute);
-    slowest = std::max(slowest, seconds_of_layer(layout, model) + model.layer.apart);
+    slowest = std::max(slowest, seconds_of_layer(layout, model) + model.layer.more_when_split);
     ends = std::max(ends, work_of(layout, plus(model.embedding.total(), model.head.total())));
   }
   // All stages but the first and the last need one.

@@ -30,16 +30,17 @@ double work_of(const Layout& layout, const StageCost& cost) {
   return layout.trains() ? cost.forward + cost.backward() : cost.forward;
 }
 
-StageCost PartSeconds::total() const {
-  return plus(compute, communication);
+StageCost PartSeconds::shown_communication(bool split) const {
+  return {communication.forward, communication.input + (split ? more_when_split : 0),
+          communication.weight};
+}
+
+StageCost PartSeconds::total(bool split) const {
+  return plus(compute, shown_communication(split));
 }
 
 StageCost stage_seconds(const ModelSeconds& model, const Stage& stage, bool split) {
-  StageCost cost = times(stage.layers, model.layer.total());
-  if (split) cost.input += stage.layers * model.layer.apart;
-  if (stage.embedding) cost = plus(cost, model.embedding.total());
-  if (stage.head) cost = plus(cost, model.head.total());
-  return cost;
+  return sum_of_stage(model, stage, [&](const PartSeconds& part) { return part.total(split); });
 }
 
 NodeKind::NodeKind(const Job& job, const Execution& execution, const Cluster& cluster, size_t group,
@@ -131,8 +132,8 @@ void NodeKind::add_collectives(const Layout& layout, Recompute recompute,
   const double once = tensor_seconds(layout);
   const StageCost& compute = result.layer.compute;
   result.layer.communication = exposed_communication(once, recompute, compute, false);
-  result.layer.apart = exposed_communication(once, recompute, compute, true).input -
-                       result.layer.communication.input;
+  result.layer.more_when_split = exposed_communication(once, recompute, compute, true).input -
+                                 result.layer.communication.input;
   result.embedding.communication = {once, 0, 0};
   const double scalars = 3.0 * 4 * layout.micro_batch * job_.model.sequence;
   result.head.communication = {

@@ -27,17 +27,28 @@ double work_of(const Layout& layout, const StageCost& cost);
 struct PartSeconds {
   StageCost compute{0, 0, 0};
   StageCost communication{0, 0, 0};  // all-reduces among tensor ranks
-  // What the input gradient takes longer where weight gradients are ops of their own, which then
-  // hide none of its collectives.
-  double apart = 0;
-  StageCost total() const;
+  // Input gradients take so much longer where weight gradients are ops of their own, which then
+  // hide none of their collectives.
+  double more_when_split = 0;
+
+  StageCost shown_communication(bool split) const;
+  StageCost total(bool split = false) const;
 };
 
 struct ModelSeconds {
   PartSeconds layer, embedding, head;
 };
 
-// Of all that a stage consists of, with full backwards or split ones.
+// Of all that a stage consists of, what pick(part) says.
+template <class Pick>
+StageCost sum_of_stage(const ModelSeconds& model, const Stage& stage, Pick pick) {
+  StageCost cost = times(stage.layers, pick(model.layer));
+  if (stage.embedding) cost = plus(cost, pick(model.embedding));
+  if (stage.head) cost = plus(cost, pick(model.head));
+  return cost;
+}
+
+// With full backwards or split ones.
 StageCost stage_seconds(const ModelSeconds& model, const Stage& stage, bool split);
 
 // What the nodes of one group make of a job's layers. Figures come from the kernel counts and the

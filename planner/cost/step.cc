@@ -10,20 +10,12 @@
 namespace trireme {
 namespace {
 
-// One part summed over what a stage consists of.
-template <class Pick>
-StageCost stage_cost(const ModelSeconds& model, const Stage& stage, Pick pick) {
-  StageCost cost = times(stage.layers, pick(model.layer));
-  if (stage.embedding) cost = plus(cost, pick(model.embedding));
-  if (stage.head) cost = plus(cost, pick(model.head));
-  return cost;
-}
-
-StageCost compute_of(const PartSeconds& part) {
-  return part.compute;
-}
-StageCost communication_of(const PartSeconds& part) {
-  return part.communication;
+bool any_op(const Schedule& schedule, OpKind kind) {
+  const auto has = [kind](const std::vector<Op>& program) {
+    return std::any_of(program.begin(), program.end(),
+                       [kind](const Op& op) { return op.kind == kind; });
+  };
+  return std::any_of(schedule.ranks.begin(), schedule.ranks.end(), has);
 }
 
 // Where a rank waits until its message has arrived, the op that makes it takes that much longer.
@@ -57,6 +49,7 @@ StepModel::StepModel(const Job& job, const Cluster& cluster, const Profile* prof
       cluster_(cluster),
       links_(cluster),
       own_(own),
+      own_splits_(own != nullptr && any_op(*own, OpKind::backward_weight)),
       timings_(std::move(timings)) {
   kinds_.reserve(cluster.groups.size());
   for (size_t g = 0; g < cluster.groups.size(); ++g) {
@@ -385,14 +378,17 @@ void StepModel::add_breakdown(const PlacedLayout& layout, const std::vector<Stag
   const auto ranks = static_cast<size_t>(layout.pipeline);
   std::vector<StageCost> compute_by_rank(ranks, {0, 0, 0}), communication_by_rank = compute_by_rank;
   const double pace = this->pace(layout);
+  const auto compute_of = [](const PartSeconds& part) { return part.compute; };
+  const auto communication_of = [split = splits(layout)](const PartSeconds& part) {
+    return part.shown_communication(split);
+  };
   for (const Stage& stage : stages) {
     const ModelSeconds& model = model_seconds(layout, stage.pipeline_rank);
     const auto rank = static_cast<size_t>(stage.pipeline_rank);
     compute_by_rank[rank] =
-        plus(compute_by_rank[rank], times(pace, stage_cost(model, stage, compute_of)));
-    StageCost communication = stage_cost(model, stage, communication_of);
-    if (splits(layout)) communication.input += stage.layers * model.layer.apart;
-    communication_by_rank[rank] = plus(communication_by_rank[rank], times(pace, communication));
+        plus(compute_by_rank[rank], times(pace, sum_of_stage(model, stage, compute_of)));
+    communication_by_rank[rank] = plus(communication_by_rank[rank],
+                                       times(pace, sum_of_stage(model, stage, communication_of)));
   }
   double most = -1, forward = 0, backward = 0, tensor = 0;
   int busiest = 0;
@@ -472,21 +468,11 @@ double bubble_fraction(const Layout& layout, const Costs& costs, double makespan
 
 }  // namespace
 
-std::vector<double> StepModel::peak_seconds(const PlacedLayout& layout,
-                                            const std::vector<Stage>& stages,
-                                            const Schedule& schedule) {
-  Costs seconds = shared_costs(layout, stages, schedule);
-  for (const double bytes : activation_bytes(layout, stages)) {
-    seconds.memory.push_back({bytes, bytes});
-  }
-  return peak_times(schedule, seconds);
-}
-
 Prediction StepModel::predict(const PlacedLayout& layout, const std::vector<Stage>& stages,
-                              const std::shared_ptr<const Schedule>& known) {
+                              const std::shared_ptr<const Schedule>& known, bool peaks) {
   constexpr double kAny = std::numeric_limits<double>::infinity();
   const Schedule& schedule = *known;
-  const Costs seconds = shared_costs(layout, stages, schedule);
+  Costs seconds = shared_costs(layout, stages, schedule);
   const Timing timing = *timings_->within(known, seconds, kAny);
   const StepTimes times = step_times(layout, stages, timing);
   Prediction prediction;
@@ -523,6 +509,12 @@ Prediction StepModel::predict(const PlacedLayout& layout, const std::vector<Stag
   const double without = times.agreed + times.optimizer;
   if (times.links > without) {
     prediction.breakdown.emplace_back("shared_links", times.links - without);
+  }
+  if (peaks) {
+    for (const StagePrediction& stage : prediction.stages) {
+      seconds.memory.push_back({stage.activation_bytes, stage.activation_bytes});
+    }
+    prediction.peak_seconds_per_pipeline_rank = peak_times(schedule, seconds);
   }
   return prediction;
 }

@@ -158,12 +158,9 @@ class StepModel {
                                        const std::shared_ptr<const Schedule>& schedule,
                                        double most);
   // The prediction for a legal schedule, memory included: much faster where `seconds_within` had an
-  // answer lately. When ranks hold most is left out.
+  // answer lately. When ranks first hold the most is part of it where `peaks` asks for that.
   Prediction predict(const PlacedLayout& layout, const std::vector<Stage>& stages,
-                     const std::shared_ptr<const Schedule>& schedule);
-  // When each pipeline rank first holds the most, from the start of the step.
-  std::vector<double> peak_seconds(const PlacedLayout& layout, const std::vector<Stage>& stages,
-                                   const Schedule& schedule);
+                     const std::shared_ptr<const Schedule>& schedule, bool peaks = false);
 
  private:
   struct PipelinePaths {
@@ -303,6 +300,7 @@ class StepModel {
   const Cluster& cluster_;
   Links links_;
   const Schedule* own_;
+  bool own_splits_;
   std::vector<NodeKind> kinds_;                              // by node group
   std::map<std::tuple<int, int, int>, Resident> residents_;  // tensor, shards, gradient buffers
   // Of a layer, by tensor, micro-batch, sequence parallel and recompute.

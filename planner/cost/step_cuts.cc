@@ -12,18 +12,14 @@ std::vector<PartTimes> StepModel::part_times(const PlacedLayout& layout) {
   const bool split = splits(layout);
   for_each_kind(layout, [&](const ModelSeconds& model, int ranks) {
     times.insert(times.end(), static_cast<size_t>(ranks),
-                 {work_of(layout, stage_seconds(model, {.layers = 1}, split)),
+                 {work_of(layout, model.layer.total(split)),
                   work_of(layout, model.embedding.total()), work_of(layout, model.head.total())});
   });
   return times;
 }
 
 bool StepModel::splits(const Layout& layout) const {
-  if (!follows_own(layout)) return splits_backward(layout.schedule);
-  return std::any_of(own_->ranks.begin(), own_->ranks.end(), [](const std::vector<Op>& program) {
-    return std::any_of(program.begin(), program.end(),
-                       [](const Op& op) { return op.kind == OpKind::backward_weight; });
-  });
+  return follows_own(layout) ? own_splits_ : splits_backward(layout.schedule);
 }
 
 std::vector<Stage> StepModel::fastest_cut(const PlacedLayout& layout) {

@@ -298,9 +298,10 @@ TEST(Step, TheMemoryPeakHasATime) {
   const std::vector<Stage> stages = even_cut(8, loop_placement(2, 1));
   const PlacedLayout placed = placed_on(layout, 0);
   const auto schedule = shared(one_forward_one_backward_schedule(2, 8));
-  const Prediction prediction = model.predict(placed, stages, schedule);
+  EXPECT_TRUE(model.predict(placed, stages, schedule).peak_seconds_per_pipeline_rank.empty());
+  const Prediction prediction = model.predict(placed, stages, schedule, true);
   const double first = prediction.stages[0].forward_seconds;
-  const std::vector<double> peaks = model.peak_seconds(placed, stages, *schedule);
+  const std::vector<double>& peaks = prediction.peak_seconds_per_pipeline_rank;
   ASSERT_EQ(peaks.size(), 2U);
   EXPECT_DOUBLE_EQ(peaks[0], first);
   EXPECT_DOUBLE_EQ(peaks[1], first + prediction.transfer_seconds);
