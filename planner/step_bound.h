@@ -6,17 +6,24 @@
 namespace trireme {
 
 // How long a step takes at least, whatever the number of its micro-batches: the greatest of lines
-// in that number, or a round trip for every so many of them. In any unit of time.
+// in that number, or round trips of so many of them each. In any unit of time.
 class StepBound {
  public:
+  struct Trips {
+    double trip = 0;
+    int in_flight = 1;   // micro-batches on every trip; on the last there may be fewer
+    double between = 0;  // two that set out on the same trip, if it is not the first
+    double fixed = 0;
+  };
+
   // Where a number is given, the bound is of use for that only: it keeps less, and is faster to
   // make.
   explicit StepBound(std::optional<int> only_at = std::nullopt) : only_at_(only_at) {}
 
   // No step is shorter than `fixed` and `each` for every micro-batch.
   void add(double fixed, double each);
-  // Nor than a trip for every `in_flight` micro-batches, the last of which may be fewer.
-  void add_trips(double trip, int in_flight);
+  // Nor than these.
+  void add_trips(const Trips& trips);
   // What follows all that was added before.
   void then(double seconds);
 
@@ -32,8 +39,7 @@ class StepBound {
 
   std::vector<Line> lines_;  // none above another everywhere, or at the only number
   std::optional<int> only_at_;
-  double trip_ = 0, after_trips_ = 0;
-  int in_flight_ = 0;  // 0: there are no trips
+  std::optional<Trips> trips_;
 };
 
 }  // namespace trireme

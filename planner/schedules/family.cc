@@ -5,6 +5,8 @@
 namespace trireme {
 namespace {
 
+using Chunks = FamilyMember::Chunks;
+
 // A message to a stage from the one before it, or to that one, which no other delays.
 double message(const std::vector<StagePlace>& places, size_t from, size_t to, const Costs& costs) {
   const LinkCost link = costs.of_link(places[from].rank, places[to].rank);
@@ -122,7 +124,46 @@ void forward_only_bound(int pipeline, int chunks, const Costs& costs, StepBound&
   for (const Rank& rank : ranks) bound.add(rank.before, rank.own);
 }
 
-using Chunks = FamilyMember::Chunks;
+// What a stage does for a micro-batch while others wait for it, both passes together.
+double passes(const FamilyMember& member, const StageCost& cost) {
+  return cost.forward + (member.splits ? cost.input : cost.backward());
+}
+
+// From each stage through all behind it and back, for a micro-batch that waits for nothing.
+std::vector<double> trips_from_stages(const FamilyMember& member, int pipeline, int chunks,
+                                      const Costs& costs) {
+  const std::vector<StagePlace> places = member.places(pipeline, chunks);
+  std::vector<double> trips(places.size(), 0);
+  double trip = 0;
+  for (size_t stage = places.size(); stage-- > 0;) {
+    trip += passes(member, costs.of_stage(static_cast<int>(stage)));
+    trips[stage] = trip;
+    if (stage == 0) break;
+    trip += message(places, stage - 1, stage, costs) + message(places, stage, stage - 1, costs);
+  }
+  return trips;
+}
+
+// With so many micro-batches in flight at most, the first of each so many cannot begin before the
+// first one before them is back. After a warm-up of one forward more a rank does a backward and a
+// forward in turn, but for weight gradients that may be held back. Of all ranks the one counts that
+// has a place in flight taken for longest.
+StepBound::Trips trips_in_turn(const FamilyMember& member, int pipeline, const Costs& costs) {
+  const std::vector<double> trips = trips_from_stages(member, pipeline, 1, costs);
+  const auto in_flight = [&](int rank) { return member.warm_up_slope * (pipeline - 1 - rank) + 1; };
+  const auto of_place = [&](int rank) {
+    return trips[static_cast<size_t>(rank)] / in_flight(rank);
+  };
+  int longest = 0;
+  for (int rank = 1; rank < pipeline; ++rank) {
+    if (of_place(rank) > of_place(longest)) longest = rank;
+  }
+  const double trip = trips[static_cast<size_t>(longest)];
+  return {.trip = trip,
+          .in_flight = in_flight(longest),
+          .between = passes(member, costs.of_stage(longest)),
+          .fixed = trips.front() - trip};
+}
 
 FamilyMember one_forward_one_backward() {
   return {.name = "1f1b",
@@ -335,15 +376,14 @@ const std::vector<FamilyMember>& schedule_family() {
   return family;
 }
 
-double round_trip(const std::vector<StagePlace>& places, const Costs& costs) {
-  double trip = 0;
-  for (size_t stage = 0; stage < places.size(); ++stage) {
-    const StageCost& cost = costs.of_stage(static_cast<int>(stage));
-    trip += cost.forward + cost.input;
-    if (stage == 0) continue;
-    trip += message(places, stage - 1, stage, costs) + message(places, stage, stage - 1, costs);
+void add_trips(const FamilyMember& member, int pipeline, int chunks, const Costs& costs,
+               StepBound& bound) {
+  if (member.chunks == Chunks::one && member.warm_up_slope > 0) {
+    bound.add_trips(trips_in_turn(member, pipeline, costs));
+  } else if (member.most_in_flight != nullptr) {
+    bound.add_trips({.trip = trips_from_stages(member, pipeline, chunks, costs).front(),
+                     .in_flight = member.most_in_flight(pipeline)});
   }
-  return trip;
 }
 
 const FamilyMember* find_member(const std::string& name) {

@@ -58,8 +58,10 @@ struct FamilyMember {
 // All names, in the order in which plans prefer them on a tie.
 const std::vector<FamilyMember>& schedule_family();
 
-// What a micro-batch takes through all stages and back, when it waits for nothing.
-double round_trip(const std::vector<StagePlace>& places, const Costs& costs);
+// Adds what follows from how many micro-batches a schedule lets go on before some are back, as it
+// is built.
+void add_trips(const FamilyMember& member, int pipeline, int chunks, const Costs& costs,
+               StepBound& bound);
 
 // nullptr for a name that no schedule has.
 const FamilyMember* find_member(const std::string& name);

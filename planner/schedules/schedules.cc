@@ -191,17 +191,12 @@ std::optional<std::string> why_not(const ScheduleRequest& request) {
   return refuse_shape(built_member(request.name), request);
 }
 
-// With so many micro-batches in flight at most, the last of each so many cannot begin before the
-// last one before them is back.
 StepBound schedule_bound(const std::string& name, int pipeline, int chunks, const Costs& costs,
                          std::optional<int> at) {
   const FamilyMember& member = built_member(name);
   StepBound bound(at);
   member.bound(pipeline, chunks, costs, bound);
-  if (member.most_in_flight != nullptr) {
-    bound.add_trips(round_trip(member.places(pipeline, chunks), costs),
-                    member.most_in_flight(pipeline));
-  }
+  add_trips(member, pipeline, chunks, costs, bound);
   return bound;
 }
 

@@ -321,17 +321,34 @@ TEST(ScheduleFormulas, RoundTripsBoundVMin) {
   }
 }
 
+// Equal stages of 1 and 2 and hops of h on p ranks: in every p micro-batches the first rank waits
+// while messages go to the last and come back, 2 (p - 1) h. Other ranks wait for a few messages
+// more at the ends.
+TEST(ScheduleFormulas, RoundTripsBoundOneForwardOneBackwardClosely) {
+  const Costs costs{.stages = {{1, 1, 1}}, .hop = 0.25};
+  for (int p = 1; p <= 8; ++p) {
+    const double messages = 2 * (p - 1) * costs.hop;
+    for (int m = 1; m <= 5 * p; ++m) {
+      const double bound = schedule_bound("1f1b", p, 1, costs).seconds(m);
+      const int trips = (m + p - 1) / p;
+      EXPECT_GE(bound, (m + p - 1) * 3 + messages * trips) << p << ' ' << m;
+      const Schedule schedule = make_schedule({.name = "1f1b", .pipeline = p, .micro_batches = m});
+      EXPECT_LE(makespan_of(schedule, costs), bound + messages) << p << ' ' << m;
+    }
+  }
+}
+
 // What a search relies on, with stages of different lengths.
 TEST(ScheduleFormulas, NoScheduleBeatsItsBoundsOfTimeAndMemory) {
   for (const std::string& name : built_schedules()) {
     for (int p = 1; p <= 6; ++p) {
       for (int m = 1; m <= 14; ++m) {
-        for (const double hop : {0.0, 0.5}) {
+        for (const double hop : {0.0, 0.5, 4.0}) {
           const int v = fixed_chunks(name).value_or(2);
           ScheduleRequest request{.name = name, .pipeline = p, .micro_batches = m, .chunks = v};
           if (why_not(request)) continue;
           request.costs.hop = hop;
-          request.costs.overlap = hop;
+          request.costs.overlap = std::min(hop, 1.0);
           request.costs.stages.clear();
           for (int s = 0; s < v * p; ++s) {
             request.costs.stages.push_back({1.0 + 0.3 * (s % 3), 1.0 + 0.2 * (s % 2), 0.5});
