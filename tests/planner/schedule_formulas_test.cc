@@ -316,7 +316,8 @@ TEST(ScheduleFormulas, RoundTripsBoundVMin) {
       const Costs costs{.stages = {{1, 1, 0.5}}};
       const double bound = schedule_bound("v-min", p, 2, costs).seconds(m);
       EXPECT_GE(makespan_of(schedule, costs), bound * (1 - 1e-12)) << "p" << p << " m" << m;
-      EXPECT_GE(bound, 4.0 * p * ((m - 1) / most + 1));
+      const int trips = (m - 1) / most + 1;
+      EXPECT_GE(bound, 4.0 * p * trips);
     }
   }
 }
