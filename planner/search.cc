@@ -118,10 +118,11 @@ class Search {
   }
 
   void keep(Rejection rejection) {
-    if (result_.rejections.size() < kMostRejections) {
-      result_.rejections.push_back(std::move(rejection));
+    Rejections& kept = result_.rejections;
+    if (kept.first.size() < kMostRejections) {
+      kept.first.push_back(std::move(rejection));
     } else {
-      ++result_.more_rejections;
+      ++kept.more;
     }
   }
 
@@ -342,11 +343,18 @@ class Search {
     return true;
   }
 
-  NoPlan nothing_fits() const {
-    if (!miss_) return {{}, reason_, "no layout fits; " + reason_};
-    return {miss_, "",
-            fmt::format("no layout fits the memory; closest is {}: {}.{}", describe(miss_->layout),
-                        reason_of(*miss_), not_tried())};
+  NoPlan nothing_fits() {
+    NoPlan none;
+    none.closest = miss_;
+    none.rejections = std::move(result_.rejections);
+    if (miss_) {
+      none.reason = fmt::format("no layout fits the memory; closest is {}: {}.{}",
+                                describe(miss_->layout), reason_of(*miss_), not_tried());
+    } else {
+      none.rule = reason_;
+      none.reason = "no layout fits; " + reason_;
+    }
+    return none;
   }
 
   const char* not_tried() const {

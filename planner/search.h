@@ -40,6 +40,11 @@ struct Rejection {
   std::string reason;
 };
 
+struct Rejections {
+  std::vector<Rejection> first;
+  int64_t more = 0;
+};
+
 struct Alternative {
   Layout layout;
   Prediction prediction;
@@ -48,8 +53,7 @@ struct Alternative {
 struct PlanResult {
   Plan plan;
   std::vector<Alternative> alternatives;  // the next best, best first
-  std::vector<Rejection> rejections;      // only with keep_rejections: the first,
-  int64_t more_rejections = 0;            // and how many others
+  Rejections rejections;                  // only with keep_rejections
   int64_t considered = 0;                 // layouts whose degrees fit together
   int64_t evaluated = 0;  // of these, simulated; the rest provably cannot be among the best
   double seconds = 0;
@@ -72,6 +76,7 @@ struct NoPlan {
   std::optional<Miss> closest;  // to fitting; without one no layout was possible at all
   std::string rule;             // then: what the last one broke
   std::string reason;           // the whole answer in a sentence or two
+  Rejections rejections;        // only with keep_rejections
 };
 
 // The fastest layout of `job` on `cluster`, pins honoured. Searched are

@@ -110,12 +110,27 @@ void refuse_to_improve_what_is_given(const PlanCommand& command, const Job& job)
               fmt::format("--improve-schedule contradicts {}: expected one of them", given));
 }
 
+// Without a plan, what was turned down is the answer.
+PlanResult plan_or_rejections(const PlanCommand& command, const Job& job, const Cluster& cluster,
+                              const PlanOptions& options) {
+  auto answer = try_plan(job, cluster, options);
+  if (const auto* none = std::get_if<NoPlan>(&answer)) {
+    if (command.rejected) {
+      Json json = Json::object();
+      add_rejections(none->rejections, json);
+      print(command, json, rejections_table(none->rejections));
+    }
+    throw Error(ErrorKind::no_layout, none->reason);
+  }
+  return std::get<PlanResult>(std::move(answer));
+}
+
 void run_plan(const PlanCommand& command, const Job& job, const Cluster& cluster) {
   refuse_to_improve_what_is_given(command, job);
   std::vector<Pins> questions;
   for (const std::string& asked : command.explain) questions.push_back(pins_to_explain(job, asked));
   const PlanOptions options = planning_options(command.input, job, command.top, command.rejected);
-  PlanResult result = find_plan(job, cluster, options);
+  PlanResult result = plan_or_rejections(command, job, cluster, options);
   if (command.improve) result = improve_schedule(job, cluster, options, std::move(result));
   const bool colour = stdout_takes_colour();
   std::string text = command.json ? "" : result_table(result, cluster, colour);

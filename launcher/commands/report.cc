@@ -316,12 +316,18 @@ std::string result_table(const PlanResult& result, const Cluster& cluster, bool 
   text += fmt::format("\nSearch       {} layouts considered, {} simulated, {}\n", result.considered,
                       result.evaluated, duration(result.seconds));
   for (const std::string& note : result.notes) text += paragraph("Note         ", note);
-  if (!result.rejections.empty()) text += "\nRejected\n";
-  for (const Rejection& rejection : result.rejections) {
+  if (!result.rejections.first.empty()) text += "\n" + rejections_table(result.rejections);
+  return text;
+}
+
+std::string rejections_table(const Rejections& rejections) {
+  if (rejections.first.empty()) return "";
+  std::string text = "Rejected\n";
+  for (const Rejection& rejection : rejections.first) {
     text += fmt::format("  {}\n    {}\n", rejection.layout, rejection.reason);
   }
-  if (result.more_rejections > 0) {
-    text += fmt::format("  ... and {} more; pins narrow the list\n", result.more_rejections);
+  if (rejections.more > 0) {
+    text += fmt::format("  ... and {} more; pins narrow the list\n", rejections.more);
   }
   return text;
 }

@@ -142,15 +142,16 @@ Json result_json(const PlanResult& result, const Cluster& cluster) {
          {"changes", changes_json(changes_by_cause(result.plan.prediction, other.prediction))}});
   }
   json["notes"] = result.notes;
-  if (!result.rejections.empty()) {
-    Json rejections = Json::array();
-    for (const Rejection& r : result.rejections) {
-      rejections.push_back({{"layout", r.layout}, {"reason", r.reason}});
-    }
-    json["rejections"] = rejections;
-    json["more_rejections"] = result.more_rejections;
-  }
+  add_rejections(result.rejections, json);
   return json;
+}
+
+void add_rejections(const Rejections& rejections, Json& json) {
+  if (rejections.first.empty()) return;
+  for (const Rejection& rejection : rejections.first) {
+    json["rejections"].push_back({{"layout", rejection.layout}, {"reason", rejection.reason}});
+  }
+  json["more_rejections"] = rejections.more;
 }
 
 }  // namespace trireme

@@ -165,6 +165,20 @@ TEST_F(PlanCommand, MoreRefusalsThanAnybodyReadsAreCounted) {
   EXPECT_EQ(json["more_rejections"] > 0, json["rejections"].size() == 10000U);
 }
 
+TEST_F(PlanCommand, RefusalsAreListedWhereThereIsNoPlan) {
+  std::string job = read("job.toml");
+  job.replace(job.find("hidden = 512"), 12, "hidden = 131072");  // 400 GB and more a layer
+  write("large.toml", job);
+  const std::string no_room = " --cluster cluster.toml --rejected";
+  const Answer table = trireme("plan large.toml" + no_room);
+  EXPECT_EQ(table.status, 3);
+  EXPECT_THAT(table.out, StartsWith("Rejected\n  "));
+  EXPECT_THAT(table.err, HasSubstr("no layout fits"));
+  const Answer answer = trireme("plan large.toml --json" + no_room);
+  EXPECT_EQ(answer.status, 3);
+  EXPECT_FALSE(answer.json()["rejections"].empty());
+}
+
 TEST_F(PlanCommand, ResultsThatCannotBeWrittenAreNoSuccess) {
   for (const char* command :
        {"plan job.toml --cluster cluster.toml", "schedule 1f1b --pipeline 2 --microbatches 2"}) {

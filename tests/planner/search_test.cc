@@ -329,7 +329,8 @@ TEST(Search, APinnedMicroBatchLeavesNoSampleOut) {
   for (const Alternative& other : result.alternatives) replicas.insert(other.layout.data);
   EXPECT_THAT(replicas, testing::IsSubsetOf({1, 3}));
   const bool told = std::any_of(
-      result.rejections.begin(), result.rejections.end(), [](const Rejection& rejection) {
+      result.rejections.first.begin(), result.rejections.first.end(),
+      [](const Rejection& rejection) {
         return rejection.reason == "micro-batches of 4 do not divide the 6 samples of a replica";
       });
   EXPECT_TRUE(told);
@@ -419,10 +420,10 @@ TEST(Search, ALayoutThatDoesNotFitSaysByHowMuchAndWhere) {
               HasSubstr("pipeline rank"));
   const PlanResult result =
       find_plan(job, round_cluster(1, 4, 8), {.top = 1, .keep_rejections = true});
-  ASSERT_FALSE(result.rejections.empty());
-  EXPECT_TRUE(std::any_of(result.rejections.begin(), result.rejections.end(), [](const auto& r) {
-    return r.reason.find("lacks") != std::string::npos;
-  }));
+  ASSERT_FALSE(result.rejections.first.empty());
+  EXPECT_TRUE(
+      std::any_of(result.rejections.first.begin(), result.rejections.first.end(),
+                  [](const auto& r) { return r.reason.find("lacks") != std::string::npos; }));
 }
 
 TEST(Search, RejectionsNameHeadsAndBatch) {
@@ -430,7 +431,7 @@ TEST(Search, RejectionsNameHeadsAndBatch) {
   const PlanResult result =
       find_plan(job, round_cluster(1, 4, 80), {.top = 1, .keep_rejections = true});
   const auto has = [&](const std::string& text) {
-    return std::any_of(result.rejections.begin(), result.rejections.end(),
+    return std::any_of(result.rejections.first.begin(), result.rejections.first.end(),
                        [&](const auto& r) { return r.reason.find(text) != std::string::npos; });
   };
   EXPECT_TRUE(has("2 key-value heads, so 2 ranks would have none"));
