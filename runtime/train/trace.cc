@@ -1,11 +1,16 @@
 #include "runtime/train/trace.h"
 
+#include <fcntl.h>
 #include <fmt/format.h>
+#include <sys/stat.h>
+#include <unistd.h>
+#include <cerrno>
 #include <chrono>
-#include <cstdio>
+#include <cstring>
 #include <ctime>
+#include <string_view>
 
-#include "topology/base/error.h"
+#include "topology/base/say.h"
 
 namespace trireme {
 namespace {
@@ -30,6 +35,25 @@ const char* category_of(Trace::Kind kind) {
   return "checkpoint";
 }
 
+// What every whole file ends with, and the next step overwrites.
+constexpr std::string_view kEnd = "]\n";
+
+bool write_at(int file, std::string_view text, int64_t at) {
+  while (!text.empty()) {
+    const ssize_t written = pwrite(file, text.data(), text.size(), at);
+    if (written < 0 && errno == EINTR) continue;
+    if (written <= 0) return false;
+    text.remove_prefix(static_cast<size_t>(written));
+    at += written;
+  }
+  return true;
+}
+
+int64_t size_of(int file) {
+  struct stat info {};
+  return fstat(file, &info) == 0 ? info.st_size : 0;
+}
+
 }  // namespace
 
 double Trace::now() {
@@ -42,10 +66,9 @@ double Trace::processor_time() {
   return static_cast<double>(time.tv_sec) + 1e-9 * static_cast<double>(time.tv_nsec);
 }
 
-Trace::Trace(std::string path, int rank, const std::string& rank_name)
-    : path_(std::move(path)), rank_(rank) {
-  if (path_.empty()) return;
-  pending_ =
+Trace::Trace(std::string path, int rank, const std::string& rank_name, int64_t most_bytes)
+    : path_(std::move(path)), most_bytes_(most_bytes), rank_(rank) {
+  header_ =
       fmt::format(R"({{"ph":"M","pid":0,"tid":{},"name":"thread_name","args":{{"name":"{}"}}}})",
                   rank_, rank_name);
 }
@@ -92,23 +115,42 @@ void Trace::append(const std::string& name, const char* category, double begin, 
       rank_, name, category, begin * 1e6, (end - begin) * 1e6, step_, arguments);
 }
 
-// The closing bracket is overwritten by the next step, so the file is whole after every step.
 void Trace::end_step() {
   if (path_.empty()) return;
   append(fmt::format("step {}", step_), "step", step_begin_, now(),
          fmt::format(R"(,"cpu_us":{:.3f})", (processor_time() - step_cpu_) * 1e6));
-  std::FILE* file = std::fopen(path_.c_str(), "r+");
-  const bool fresh = file == nullptr;
-  if (fresh) file = std::fopen(path_.c_str(), "w");
-  if (file == nullptr) throw Error(ErrorKind::failed, fmt::format("{}: cannot be written", path_));
-  if (!fresh) std::fseek(file, -2, SEEK_END);
-  const std::string text = fmt::format("{}{}]\n", fresh ? "[" : ",\n", pending_);
-  const bool written = std::fwrite(text.data(), 1, text.size(), file) == text.size();
-  const bool closed = std::fclose(file) == 0;
-  // A full disk must not end the training: the trace then lacks this step.
-  if (!written || !closed)
-    std::fprintf(stderr, "trace: %s: step %d is missing\n", path_.c_str(), step_);
+  const std::string failure = write_pending();
   pending_.clear();
+  if (failure.empty() || lost_any_) return;
+  lost_any_ = true;
+  say(stderr, "{}: step {} is missing, and all others while this lasts: {}\n", path_, step_,
+      failure);
+}
+
+// Why it could not be; the file is then what it was, as a full disk or a directory that somebody
+// removed must not end the training.
+std::string Trace::write_pending() {
+  const int file = open(path_.c_str(), O_WRONLY | O_CREAT | O_CLOEXEC, 0644);
+  if (file < 0) return std::strerror(errno);
+  if (size_of(file) < length_) length_ = first_part_ = 0;  // somebody's new file
+  if (length_ + static_cast<int64_t>(pending_.size()) > most_bytes_ && first_part_ > 0) {
+    length_ = first_part_;
+  }
+  const bool fresh = length_ == 0;
+  const int64_t at = fresh ? 0 : length_ - static_cast<int64_t>(kEnd.size());
+  const std::string text =
+      fmt::format("{}{}{}", fresh ? "[" + header_ + ",\n" : ",\n", pending_, kEnd);
+  const bool written = write_at(file, text, at);
+  const std::string failure = written ? "" : std::strerror(errno);
+  if (written) {
+    length_ = at + static_cast<int64_t>(text.size());
+    if (first_part_ == 0 && length_ > most_bytes_ / 2) first_part_ = length_;
+  } else if (!fresh) {
+    write_at(file, kEnd, at);
+  }
+  const bool cut = ftruncate(file, length_) == 0;
+  close(file);
+  return !failure.empty() || cut ? failure : "cannot be cut to its length";
 }
 
 }  // namespace trireme

@@ -20,9 +20,11 @@ class Trace {
   // Processor time of this process so far, in seconds.
   static double processor_time();
 
-  // Writes to `path`; the file is a JSON array of Chrome trace events, readable at any time up to
-  // the last whole step. `process` and `thread` are how the viewer groups and names the rank.
-  Trace(std::string path, int rank, const std::string& rank_name);
+  // Writes to `path`, or nowhere where it is empty; the file is a JSON array of Chrome trace
+  // events, readable at any time up to the last whole step. It has the first steps up to half of so
+  // many bytes, and no more of the latest. Steps that cannot be written are missing, which stderr
+  // hears of once.
+  Trace(std::string path, int rank, const std::string& rank_name, int64_t most_bytes = 8 << 20);
 
   // A step is an event too, with the processor time that all threads of this rank spent in it.
   void begin_step(int step);
@@ -41,9 +43,15 @@ class Trace {
  private:
   void append(const std::string& name, const char* category, double begin, double end,
               const std::string& arguments);
+  std::string write_pending();
 
   std::string path_;
+  int64_t most_bytes_;
   int rank_;
+  std::string header_;      // the event that names the rank
+  int64_t length_ = 0;      // of the file
+  int64_t first_part_ = 0;  // of that, the steps that stay, once these are enough
+  bool lost_any_ = false;
   int step_ = 0;
   double step_begin_ = 0, step_cpu_ = 0;
   bool any_ = false;
