@@ -242,7 +242,7 @@ class Agent {
     log_->error(line);
     say(stderr, "trireme: the run failed: {}\n", line);
     try {
-      EventLog(directory_.events())
+      EventLog(directory_.events(), [&](const std::string& complaint) { log_->error(complaint); })
           .record({{"event", "failure"},
                    {"subject", "the controller"},
                    {"node", order_.node},

@@ -5,6 +5,7 @@
 #include <algorithm>
 #include <filesystem>
 #include <fstream>
+#include <limits>
 #include <nlohmann/json.hpp>
 
 #include "launcher/secret.h"
@@ -36,6 +37,24 @@ std::optional<std::string> file_defect(const std::string& directory, const Json&
   return std::nullopt;
 }
 
+// A manifest that leaves files out proves nothing of them.
+std::optional<std::string> files_defect(const std::string& directory, const Json& files) {
+  bool model = false, optimizer = false, config = false;
+  for (const Json& entry : files) {
+    if (auto defect = file_defect(directory, entry)) {
+      return defect;
+    }
+    const std::string name = entry.at("name");
+    model = model || (name.starts_with("model") && name.ends_with(".safetensors"));
+    optimizer = optimizer || name.starts_with("optimizer");
+    config = config || name == "config.json";
+  }
+  if (!model || !optimizer || !config) {
+    return "its manifest does not name model, optimizer and config.json";
+  }
+  return std::nullopt;
+}
+
 // Newest first: the names count steps with leading zeros.
 std::vector<std::string> checkpoint_directories(const std::string& root) {
   std::vector<std::string> found;
@@ -57,17 +76,37 @@ std::optional<std::string> checkpoint_defect(const std::string& directory, int& 
     return "it has no manifest.json";
   }
   const Json manifest = Json::parse(file);
-  for (const Json& entry : manifest.at("files")) {
-    if (auto defect = file_defect(directory, entry)) {
-      return defect;
-    }
+  if (auto defect = files_defect(directory, manifest.at("files"))) {
+    return defect;
   }
-  step = manifest.at("step");
+  const Json& steps = manifest.at("step");
+  if (!steps.is_number_unsigned() || steps > std::numeric_limits<int>::max()) {
+    return fmt::format("its manifest says step {}", steps.dump());
+  }
+  step = steps;
+  const std::string name = fs::path(directory).filename();
+  if (name.starts_with("step-") && name != fmt::format("step-{:08}", step)) {
+    return fmt::format("its manifest says step {}", step);
+  }
   return std::nullopt;
 } catch (const Json::exception&) {
   return "its manifest.json is broken";
 } catch (const std::exception& error) {
   return error.what();
+}
+
+void remove_partial_checkpoints(const std::string& run_directory) {
+  std::error_code ignored;  // nothing reads them
+  std::vector<fs::path> partial;
+  for (const auto& entry :
+       fs::directory_iterator(RunDirectory{run_directory}.checkpoints(), ignored)) {
+    if (entry.path().filename().string().starts_with(".partial-")) {
+      partial.push_back(entry.path());
+    }
+  }
+  for (const fs::path& path : partial) {
+    fs::remove_all(path, ignored);
+  }
 }
 
 std::optional<FoundCheckpoint> find_checkpoint(const std::string& path,

@@ -5,7 +5,6 @@
 #include <algorithm>
 #include <boost/asio/signal_set.hpp>
 #include <csignal>
-#include <fstream>
 #include <list>
 #include <utility>
 
@@ -44,16 +43,21 @@ struct Controller::Core {
       : setup(std::move(s)),
         starter(st),
         observer(o),
-        events(RunDirectory{setup.run_directory}.events()),
-        metrics(RunDirectory{setup.run_directory}.metrics(), std::ios::app),
+        events(RunDirectory{setup.run_directory}.events(), complain()),
+        metrics(RunDirectory{setup.run_directory}.metrics(), complain()),
         acceptor(io, tcp::endpoint(asio::ip::address_v4::loopback(), 0)),
         signals(io, SIGINT, SIGTERM),
         ticker(io, [this] { tick(); }),
         state(setup, monotonic_seconds()),
-        agents(setup.nodes.size(), nullptr) {
-    if (!metrics) {
-      throw Error(ErrorKind::failed,
-                  fmt::format("{}/metrics.jsonl cannot be written", setup.run_directory));
+        agents(setup.nodes.size(), nullptr) {}
+
+  std::function<void(const std::string&)> complain() {
+    return [this](const std::string& complaint) { observer.say(complaint); };
+  }
+
+  void tell_lost_lines(const LineFile& file) {
+    if (file.lost() > 0) {
+      observer.say(fmt::format("{} lacks {} lines", file.path(), file.lost()));
     }
   }
 
@@ -194,7 +198,7 @@ struct Controller::Core {
   void apply(RecordEvent& action) { events.record(std::move(action.event)); }
   void apply(Say& action) { observer.say(action.text); }
   void apply(StepDone& action) {
-    metrics << metrics_line(action.metrics) << '\n' << std::flush;
+    metrics.append(metrics_line(action.metrics));
     observer.step(action.metrics);
   }
   void apply(Finish&) { io.stop(); }
@@ -204,7 +208,7 @@ struct Controller::Core {
   RunObserver& observer;
   Secret secret = Secret::random();
   EventLog events;
-  std::ofstream metrics;
+  LineFile metrics;
   asio::io_context io{1};
   tcp::acceptor acceptor;
   asio::signal_set signals;
@@ -239,6 +243,8 @@ RunOutcome Controller::run() {
   if (core_->strangers > 0) {
     core_->events.record({{"event", "strangers"}, {"closed", core_->strangers}});
   }
+  core_->tell_lost_lines(core_->events.file());
+  core_->tell_lost_lines(core_->metrics);
   return core_->state.outcome();
 }
 

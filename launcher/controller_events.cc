@@ -4,6 +4,7 @@
 #include <utility>
 
 #include "launcher/controller_state.h"
+#include "launcher/events.h"
 #include "planner/plan/protocol.h"
 #include "topology/base/error.h"
 
@@ -135,6 +136,12 @@ void ControllerState::rank_said(int rank, const Json& message) {
     steps_done(book_.busy(message.at("step"), message.at("seconds"), message.at("window")));
   } else if (type == "checkpoint") {
     checkpoint_saved(rank, message);
+  } else if (type == "note") {
+    const std::string text = printable(message.at("text"));
+    say(fmt::format("note from r{}: {}", rank, text));
+    Json note = rank_event("note", rank);
+    note["text"] = text;
+    record(std::move(note));
   } else if (type == "failed") {
     std::optional<int> lost;
     if (message.contains("peer")) {

@@ -29,6 +29,9 @@ std::string describe(const ExitStatus& status) {
   if (status.signal == SIGKILL && !status.by_us) {
     text += ", not sent by trireme: somebody's kill -9 or the kernel out of memory (see dmesg)";
   }
+  if (status.signal == SIGBUS) {
+    text += ": a file that it reads became shorter, or its disk failed";
+  }
   return text;
 }
 

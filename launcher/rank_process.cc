@@ -74,16 +74,13 @@ RankProcess RankProcess::start(const Spec& spec) {
 
   ProcessSpec process{
       .arguments = {spec.program, spec.run_directory, fmt::format("{}", spec.rank.value)},
-      .environment = {},
+      .environment = {{"TRIREME_RESUME", spec.resume}},  // empty where there is nothing to resume
       .descriptors = {{0, nothing.get()},
                       {1, log.get()},
                       {2, log.get()},
                       {kControlDescriptor, theirs.get()},
                       {kStatusDescriptor, memory.get()}},
       .dies_with_parent = true};
-  if (!spec.resume.empty()) {
-    process.environment["TRIREME_RESUME"] = spec.resume;
-  }
   StatusPage* page = map_page(memory.get());
   try {
     return {Process::start(process), std::move(ours), page};

@@ -9,6 +9,7 @@
 #include <cstdio>
 #include <cstdlib>
 #include <exception>
+#include <memory>
 #include <nlohmann/json.hpp>
 #include <string>
 
@@ -55,17 +56,18 @@ nlohmann::json metrics_of(const Plan& plan, const StepReport& report) {
 }
 
 // What a reader of the numbers must know about the schedule that made them.
-void say_what_differs(const Plan& plan) {
+void say_what_differs(const Plan& plan, ControlClient& control) {
   const StepKind kind = step_kind(plan.schedule);
   if (kind == StepKind::asynchronous) {
-    say(stderr,
+    control.note(fmt::format(
         "{}: each stage updates its weights after every backward and goes back with the "
         "weights it went forward with; losses and weights differ from those of synchronous "
-        "schedules, and gradients are clipped by the norm of each stage\n",
-        plan.schedule.name);
+        "schedules, and gradients are clipped by the norm of each stage",
+        plan.schedule.name));
   }
   if (kind == StepKind::evaluation) {
-    say(stderr, "{}: evaluates; no gradients, no update, no checkpoint\n", plan.schedule.name);
+    control.note(
+        fmt::format("{}: evaluates; no gradients, no update, no checkpoint", plan.schedule.name));
   }
 }
 
@@ -85,7 +87,7 @@ bool train(const Plan& plan, Rank rank, Trainer& trainer, ControlClient& control
     if (const auto path = trainer.save(run)) control.report_checkpoint(trainer.next_step(), *path);
   };
   control.started();
-  if (rank.value == 0) say_what_differs(plan);
+  if (rank.value == 0) say_what_differs(plan, control);
   bool stopped = false;
   int saved = -1;
   while (!stopped && trainer.next_step() < plan.job.training.steps) {
@@ -102,31 +104,41 @@ bool train(const Plan& plan, Rank rank, Trainer& trainer, ControlClient& control
   return stopped;
 }
 
+// What stays with the caller when a run throws: the transport's destructor waits for messages that
+// have not left, which may be forever, and what was thrown must be reported first. Such messages
+// may lie in the device's memory.
+struct Resources {
+  std::unique_ptr<Device> device;
+  std::unique_ptr<Transport> transport;
+};
+
 void run_training(const Plan& plan, Rank rank, const Rendezvous& rendezvous, ControlClient& control,
-                  const RunDirectory& run) {
+                  const RunDirectory& run, Resources& resources) {
   const int ranks = plan.layout.ranks();
-  if (rank.value == 0) remove_partial_checkpoints(run);
-  const auto device = make_cpu_device(threads_for(plan, rank));
-  const auto transport =
-      connect_gloo(rank, ranks, everybody_else(rank, ranks), plan.placement[rank.value].node,
-                   rendezvous, kReceivePatience);
+  resources.device = make_cpu_device(threads_for(plan, rank));
+  resources.transport = connect_gloo(rank, ranks, everybody_else(rank, ranks),
+                                     plan.placement[rank.value].node, rendezvous, kReceivePatience);
   const char* resume = std::getenv("TRIREME_RESUME");
-  Trainer trainer(plan, rank, *device, *transport, control.status(),
-                  {run.rank_trace(rank), resume != nullptr ? resume : "", {}});
+  Trainer trainer(plan, rank, *resources.device, *resources.transport, control.status(),
+                  {.trace_path = run.rank_trace(rank),
+                   .checkpoint_path = resume != nullptr ? resume : "",
+                   .mutations = {},
+                   .note = [&](const std::string& text) { control.note(text); }});
   const bool stopped = train(plan, rank, trainer, control, run);
   control.status().doing = static_cast<int32_t>(StatusPage::Doing::leaving);
   // Nobody closes a connection before everybody has what was sent over it.
   std::vector<Rank> everybody;
   for (int r = 0; r < ranks; ++r) everybody.emplace_back(r);
-  make_message_communicator(*transport, everybody, 0)->barrier();
+  make_message_communicator(*resources.transport, everybody, 0)->barrier();
   control.done(stopped, trainer.next_step(), nlohmann::json::object());
 }
 
 // All ranks of a rehearsal are on this machine, wherever the plan places them.
 void run_rehearsal(const Plan& plan, const Rehearsal& rehearsal, Rank rank,
-                   const Rendezvous& rendezvous, ControlClient& control, const RunDirectory& run) {
-  const auto transport = connect_gloo(rank, plan.layout.ranks(), rehearsal_peers(plan, rank),
-                                      "127.0.0.1", rendezvous, kReceivePatience);
+                   const Rendezvous& rendezvous, ControlClient& control, const RunDirectory& run,
+                   std::unique_ptr<Transport>& transport) {
+  transport = connect_gloo(rank, plan.layout.ranks(), rehearsal_peers(plan, rank), "127.0.0.1",
+                           rendezvous, kReceivePatience);
   RehearsalTrainer trainer(plan, rank, rehearsal, *transport, control.status(),
                            run.rank_trace(rank));
   double together = 0;
@@ -144,23 +156,25 @@ void run_rehearsal(const Plan& plan, const Rehearsal& rehearsal, Rank rank,
   control.done(stopped, trainer.next_step(), {{"peak_bytes_per_pipeline_rank", report.peak_bytes}});
 }
 
-void run_rank(const std::string& directory, Rank rank, ControlClient& control) {
+void run_rank(const std::string& directory, Rank rank, ControlClient& control,
+              Resources& resources) {
   const RunDirectory run{directory};
   const Plan plan = read_plan(run.plan());
   const Rendezvous rendezvous{
       [&](const std::string& key, const std::string& value) { control.set(key, value); },
       [&](const std::string& key) { return control.get(key, kRendezvousPatience); }};
   if (const auto rehearsal = find_rehearsal(run)) {
-    run_rehearsal(plan, *rehearsal, rank, rendezvous, control, run);
+    run_rehearsal(plan, *rehearsal, rank, rendezvous, control, run, resources.transport);
   } else {
-    run_training(plan, rank, rendezvous, control, run);
+    run_training(plan, rank, rendezvous, control, run, resources);
   }
 }
 
 int run_main(const std::string& directory, int number) {
   ControlClient control{Rank(number)};
+  Resources resources;
   try {
-    run_rank(directory, Rank(number), control);
+    run_rank(directory, Rank(number), control, resources);
     return 0;
   } catch (const PeerLost& error) {
     std::fprintf(stderr, "trireme-rank %d: %s\n", number, error.what());
@@ -173,7 +187,7 @@ int run_main(const std::string& directory, int number) {
     control.failed(Error(ErrorKind::failed, error.what()));
   }
   std::fflush(nullptr);
-  // Threads that still talk to lost peers must not hold the process.
+  // What still talks to peers, the transport above all, must not hold the process.
   _exit(1);
 }
 

@@ -146,6 +146,7 @@ int run(const RunOptions& options) {
   Controller controller(controller_setup(plan, directory.root, resume), *starter, progress);
   const RunOutcome outcome = controller.run();
   progress.close();
+  remove_partial_checkpoints(directory.root);
   const RunReport report{plan,
                          outcome,
                          progress.totals(),

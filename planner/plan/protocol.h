@@ -57,6 +57,7 @@ class FrameReader {
 //     first op begin to last op end
 //     {"type":"checkpoint", "step":, "path":}                from rank 0, once the checkpoint is
 //     durable
+//     {"type":"note",  "text":}                              what the user should know
 //     {"type":"failed","kind":"peer_lost"|"failed"|..., "message":, "peer":}   the last word before
 //     exiting with an error; "peer": the rank that this one lost, where it is known
 //     {"type":"done",  "stopped":bool, "step":, "summary":{...}}      all steps done, or stopped

@@ -2,6 +2,8 @@
 
 #include <fcntl.h>
 #include <fmt/format.h>
+#include <fmt/ranges.h>
+#include <openssl/evp.h>
 #include <unistd.h>
 #include <algorithm>
 #include <cerrno>
@@ -81,7 +83,8 @@ class Gatherer {
     return std::nullopt;
   }
 
-  // Members other than the writer: send every shard, in the order in which the writer will ask.
+  // Members other than the writer: send every shard, in the order in which the writer will ask. As
+  // sends do not block, the writer says of each that it has it: no more than two are on their way.
   void send_shards(const std::vector<std::string>& names, State state) {
     for (const auto& name : names) {
       const auto [stage, spec] = *find(name);
@@ -89,6 +92,10 @@ class Gatherer {
       auto shard = std::make_shared<std::vector<float>>(spec->local_count());
       device_.copy_to_host(shard->data(), memory(*stage, state) + spec->offset, shard->size());
       transport_.send(group_.front(), kTag, *shard, shard);
+      if (++unanswered_ < 2) continue;
+      float had = 0;
+      transport_.receive(group_.front(), kHadTag, {&had, 1})->wait();
+      --unanswered_;
     }
   }
 
@@ -104,6 +111,7 @@ class Gatherer {
         device_.copy_to_host(shard.data(), memory(*stage, state) + spec->offset, shard.size());
       } else {
         transport_.receive(group_[member], kTag, shard)->wait();
+        transport_.send(group_[member], kHadTag, *had_, had_);
       }
       place(part, shard, all);
       if (spec->sharding == Sharding::replicated) break;
@@ -113,6 +121,7 @@ class Gatherer {
 
  private:
   static constexpr uint64_t kTag = make_tag(TagSpace::checkpoint, 1);
+  static constexpr uint64_t kHadTag = make_tag(TagSpace::checkpoint, 3);
 
   static const float* memory(const StageState& stage, State state) {
     if (state == State::weights) return stage.weights;
@@ -155,6 +164,8 @@ class Gatherer {
   Device& device_;
   Transport& transport_;
   std::span<const StageState> stages_;
+  int unanswered_ = 0;
+  const std::shared_ptr<std::vector<float>> had_ = std::make_shared<std::vector<float>>(1);
 };
 
 std::vector<float> transpose(const std::vector<float>& matrix, size_t rows, size_t columns) {
@@ -271,8 +282,22 @@ nlohmann::json weight_index(const Plan& plan) {
   return {{"metadata", {{"total_size", bytes}}}, {"weight_map", map}};
 }
 
-void write_manifest(const Plan& plan, const std::string& directory,
-                    const std::vector<Report>& reports, int step) {
+std::string sha256_of(const std::string& text) {
+  unsigned char bytes[EVP_MAX_MD_SIZE];
+  unsigned int size = 0;
+  EVP_Digest(text.data(), text.size(), bytes, &size, EVP_sha256(), nullptr);
+  return fmt::format("{:02x}", fmt::join(bytes, bytes + size, ""));
+}
+
+void write_listed(const std::string& directory, const std::string& name, const std::string& text,
+                  nlohmann::json& files) {
+  write_text(directory + "/" + name, text);
+  files.push_back({{"name", name}, {"bytes", text.size()}, {"sha256", sha256_of(text)}});
+}
+
+// What no pipeline rank writes: how the model is described, and the manifest of all files.
+void write_descriptions(const Plan& plan, const std::string& directory,
+                        const std::vector<Report>& reports, const Progress& progress) {
   auto files = nlohmann::json::array();
   for (int p = 0; p < plan.layout.pipeline; ++p) {
     const char* kinds[] = {"model", "optimizer"};
@@ -283,34 +308,45 @@ void write_manifest(const Plan& plan, const std::string& directory,
                        {"sha256", summary.sha256}});
     }
   }
-  const nlohmann::json manifest{
-      {"format", kFormat}, {"step", step}, {"job", plan.job.name}, {"files", files}};
+  if (plan.layout.pipeline > 1) {
+    write_listed(directory, "model.safetensors.index.json", weight_index(plan).dump(2) + "\n",
+                 files);
+  }
+  write_listed(directory, "config.json", to_hugging_face_config(plan.job.model), files);
+  nlohmann::json manifest{{"format", kFormat}, {"step", progress.step}, {"job", plan.job.name}};
+  if (progress.data) {
+    manifest["data"] = {{"tokens", progress.data->tokens}, {"mark", progress.data->mark}};
+  }
+  manifest["files"] = files;
   write_text(directory + "/manifest.json", manifest.dump(2) + "\n");
 }
 
-void remove_old(const RunDirectory& run, int keep) {
-  if (keep == 0) return;
+// The new checkpoint is sound whether older ones can be removed or not; says what could not be.
+std::string remove_old(const RunDirectory& run, int keep) {
+  if (keep == 0) return "";
   std::vector<fs::path> found;
-  for (const auto& entry : fs::directory_iterator(run.checkpoints())) {
+  std::error_code failure;
+  for (const auto& entry : fs::directory_iterator(run.checkpoints(), failure)) {
     if (entry.path().filename().string().starts_with("step-")) found.push_back(entry.path());
   }
   std::sort(found.begin(), found.end());
-  for (size_t i = 0; i + keep < found.size(); ++i) fs::remove_all(found[i]);
+  for (size_t i = 0; i + keep < found.size() && !failure; ++i) {
+    fs::remove_all(found[i], failure);
+    if (failure)
+      return fmt::format("{}: cannot be removed: {}", found[i].string(), failure.message());
+  }
+  return "";
 }
 
-// A checkpoint of the same step is swapped out in one go, so that one of the two is always there.
-void put_in_place(const std::string& partial, const std::string& final_path) {
-  const unsigned int how = fs::exists(final_path) ? RENAME_EXCHANGE : RENAME_NOREPLACE;
-  if (renameat2(AT_FDCWD, partial.c_str(), AT_FDCWD, final_path.c_str(), how) != 0) {
-    throw Error(ErrorKind::failed,
-                fmt::format("{}: cannot be put in place: {}", final_path, std::strerror(errno)));
-  }
-  if (how == RENAME_EXCHANGE) fs::remove_all(partial);
+void remove_partial(const std::string& partial) {
+  std::error_code ignored;  // why it is given up is what counts
+  fs::remove_all(partial, ignored);
 }
 
 // Rank 0: waits for all writers, completes the directory and puts it in its place.
-std::string publish(const Plan& plan, Transport& transport, const Report& own,
-                    const std::string& partial, int step, const RunDirectory& run) {
+SavedCheckpoint publish(const Plan& plan, Transport& transport, const Report& own,
+                        const std::string& partial, const Progress& progress,
+                        const RunDirectory& run) {
   std::vector<Report> reports{own};
   for (int p = 1; p < plan.layout.pipeline; ++p) {
     reports.emplace_back(kReportFloats);
@@ -318,29 +354,29 @@ std::string publish(const Plan& plan, Transport& transport, const Report& own,
         .receive(rank_at(plan.layout, {0, 0, p}), make_tag(TagSpace::checkpoint, 2), reports.back())
         ->wait();
     if (reports.back()[0] != 1) {
-      fs::remove_all(partial);
+      remove_partial(partial);
       throw Error(ErrorKind::peer_lost,
                   fmt::format("pipeline rank {} could not write its part of the checkpoint", p));
     }
   }
-  if (plan.layout.pipeline > 1) {
-    write_text(partial + "/model.safetensors.index.json", weight_index(plan).dump(2) + "\n");
-  }
-  write_text(partial + "/config.json", to_hugging_face_config(plan.job.model));
-  write_manifest(plan, partial, reports, step);
+  write_descriptions(plan, partial, reports, progress);
   sync_path(partial, O_RDONLY | O_DIRECTORY);
-  std::string final_path = run.checkpoint(step);
-  put_in_place(partial, final_path);
+  SavedCheckpoint saved{run.checkpoint(progress.step), ""};
+  if (std::rename(partial.c_str(), saved.directory.c_str()) != 0) {
+    throw Error(ErrorKind::failed, fmt::format("{}: cannot be put in place: {}", saved.directory,
+                                               std::strerror(errno)));
+  }
   sync_path(run.checkpoints(), O_RDONLY | O_DIRECTORY);
-  remove_old(run, plan.job.checkpoint.keep);
-  return final_path;
+  saved.note = remove_old(run, plan.job.checkpoint.keep);
+  return saved;
 }
 
 }  // namespace
 
-std::optional<std::string> save_checkpoint(const Plan& plan, Rank rank, Device& device,
-                                           Transport& transport, std::span<const StageState> stages,
-                                           int step, const RunDirectory& run) {
+std::optional<SavedCheckpoint> save_checkpoint(const Plan& plan, Rank rank, Device& device,
+                                               Transport& transport,
+                                               std::span<const StageState> stages,
+                                               const Progress& progress, const RunDirectory& run) {
   const Coordinates at = coordinates_of(plan.layout, rank);
   if (at.data != 0) return std::nullopt;
   Gatherer gatherer(plan, rank, device, transport, stages);
@@ -354,46 +390,65 @@ std::optional<std::string> save_checkpoint(const Plan& plan, Rank rank, Device& 
     return std::nullopt;
   }
   const std::string partial =
-      fmt::format("{}/{}step-{:08}", run.checkpoints(), kPartialPrefix, step);
+      fmt::format("{}/{}step-{:08}", run.checkpoints(), kPartialPrefix, progress.step);
   const auto tell_rank_0 = [&](const Report& report) {
     auto copy = std::make_shared<Report>(report);
     transport.send(Rank(0), make_tag(TagSpace::checkpoint, 2), *copy, copy);
   };
   try {
     const Report report = write_own_files(plan, at.pipeline, partial, gatherer, tensors, names);
-    if (rank.value == 0) return publish(plan, transport, report, partial, step, run);
+    if (rank.value == 0) return publish(plan, transport, report, partial, progress, run);
     tell_rank_0(report);
   } catch (const fs::filesystem_error& e) {
     if (rank.value != 0) tell_rank_0(Report(kReportFloats));
     throw Error(ErrorKind::failed, fmt::format("checkpoint: {}", e.what()));
   } catch (const Error& e) {
     if (e.kind() == ErrorKind::peer_lost) throw;
-    if (rank.value == 0) fs::remove_all(partial);
+    if (rank.value == 0) remove_partial(partial);
     if (rank.value != 0) tell_rank_0(Report(kReportFloats));
     throw;
   }
   return std::nullopt;
 }
 
-void remove_partial_checkpoints(const RunDirectory& run) {
-  std::error_code absent;
-  std::vector<fs::path> leftovers;
-  for (const auto& entry : fs::directory_iterator(run.checkpoints(), absent)) {
-    if (entry.path().filename().string().starts_with(kPartialPrefix))
-      leftovers.push_back(entry.path());
+namespace {
+
+void require_same_model(const std::string& path, const Model& model) {
+  const Model saved = model_from_hugging_face(path, model.sequence);
+  if (saved == model) return;
+  const auto theirs = nlohmann::json::parse(to_hugging_face_config(saved));
+  const auto ours = nlohmann::json::parse(to_hugging_face_config(model));
+  std::string difference = "another model";
+  for (const auto& [key, value] : ours.items()) {
+    if (!theirs.contains(key) || theirs.at(key) == value) continue;
+    difference = fmt::format("{}: found {}, expected {}, which the job says", key,
+                             theirs.at(key).dump(), value.dump());
+    break;
   }
-  for (const auto& path : leftovers) fs::remove_all(path);
+  throw Error(ErrorKind::bad_input, fmt::format("{}: {}", path, difference));
 }
 
-int checkpoint_step(const std::string& directory) {
+}  // namespace
+
+Progress read_progress(const std::string& directory, const Model& model) {
   const std::string path = directory + "/manifest.json";
   const auto manifest = nlohmann::json::parse(read_text_file(path), nullptr, false);
-  if (!manifest.is_object() || manifest.value("format", "") != kFormat ||
-      !manifest["step"].is_number_integer()) {
+  if (!manifest.is_object() || manifest.value("format", "") != kFormat) {
     throw Error(ErrorKind::bad_input,
                 fmt::format("{}: found no manifest of format {}", path, kFormat));
   }
-  return manifest["step"];
+  Progress progress;
+  try {
+    progress.step = manifest.at("step");
+    if (manifest.contains("data")) {
+      const auto& data = manifest.at("data");
+      progress.data = TokenSource::Identity{data.at("tokens"), data.at("mark")};
+    }
+  } catch (const nlohmann::json::exception& e) {
+    throw Error(ErrorKind::bad_input, fmt::format("{}: {}", path, e.what()));
+  }
+  require_same_model(directory + "/config.json", model);
+  return progress;
 }
 
 }  // namespace trireme

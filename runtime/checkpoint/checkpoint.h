@@ -7,6 +7,7 @@
 #include "planner/plan/plan.h"
 #include "planner/plan/run_directory.h"
 #include "runtime/comm/transport.h"
+#include "runtime/data/token_source.h"
 #include "runtime/device/device.h"
 #include "runtime/model/parameters.h"
 
@@ -26,20 +27,29 @@ struct StageState {
   const float* variance = nullptr;
 };
 
-// Collective over all ranks. `step`: how many steps were done. The files are written to a temporary
-// directory, synced, and renamed into place by rank 0, which then removes checkpoints beyond
-// plan.job.checkpoint.keep: whenever a process is killed, the last whole checkpoint is there.
-// Returns the directory on rank 0 once it is durable, nothing elsewhere. Throws Error(failed) on
-// the rank that could not write, naming file and reason; the temporary files are gone then.
-std::optional<std::string> save_checkpoint(const Plan& plan, Rank rank, Device& device,
-                                           Transport& transport, std::span<const StageState> stages,
-                                           int step, const RunDirectory& run);
+// Where a training stood when its checkpoint was made.
+struct Progress {
+  int step = 0;                               // steps done
+  std::optional<TokenSource::Identity> data;  // that it was trained on
+};
 
-// Removes what a killed run left half-written. Rank 0, before anything is saved.
-void remove_partial_checkpoints(const RunDirectory& run);
+struct SavedCheckpoint {
+  std::string directory;
+  std::string note;  // why older ones could not be removed; empty: they are
+};
 
-// Steps done when the checkpoint was made. Throws Error(bad_input) when its manifest is not there
-// or not readable.
-int checkpoint_step(const std::string& directory);
+// Collective over all ranks. The files are written to a temporary directory, synced, and renamed
+// into place by rank 0, which then removes checkpoints beyond plan.job.checkpoint.keep: whenever a
+// process is killed, the last whole checkpoint is there. No rank holds more than a few parameters
+// twice meanwhile. Answers on rank 0, once it is durable; nothing elsewhere. Throws Error(failed)
+// on the rank that could not write, naming file and reason; the temporary files are gone then.
+std::optional<SavedCheckpoint> save_checkpoint(const Plan& plan, Rank rank, Device& device,
+                                               Transport& transport,
+                                               std::span<const StageState> stages,
+                                               const Progress& progress, const RunDirectory& run);
+
+// Throws Error(bad_input) when the manifest is not there or not readable, or the model that was
+// trained is another.
+Progress read_progress(const std::string& directory, const Model& model);
 
 }  // namespace trireme

@@ -4,6 +4,8 @@
 #include <fmt/ranges.h>
 #include <algorithm>
 #include <filesystem>
+#include <nlohmann/json.hpp>
+#include <set>
 
 #include "runtime/checkpoint/hugging_face.h"
 #include "topology/base/error.h"
@@ -11,23 +13,52 @@
 namespace trireme {
 namespace {
 
-std::vector<std::unique_ptr<SafetensorsFile>> open_all(const std::string& directory,
-                                                       const std::string& prefix) {
-  std::vector<std::string> paths;
+using Files = std::vector<std::unique_ptr<SafetensorsFile>>;
+
+std::set<std::string> names_in(const std::string& directory, const std::string& prefix) {
+  std::set<std::string> names;
   std::error_code failure;
   for (const auto& entry : std::filesystem::directory_iterator(directory, failure)) {
     const std::string name = entry.path().filename().string();
-    if (name.starts_with(prefix) && name.ends_with(".safetensors"))
-      paths.push_back(entry.path().string());
+    if (name.starts_with(prefix) && name.ends_with(".safetensors")) names.insert(name);
   }
-  if (paths.empty()) {
+  return names;
+}
+
+Files open_all(const std::string& directory, const std::set<std::string>& names,
+               const std::string& prefix) {
+  if (names.empty()) {
     throw Error(ErrorKind::bad_input,
                 fmt::format("{}: found no {}*.safetensors", directory, prefix));
   }
-  std::sort(paths.begin(), paths.end());
-  std::vector<std::unique_ptr<SafetensorsFile>> files;
-  for (const auto& path : paths) files.push_back(std::make_unique<SafetensorsFile>(path));
+  Files files;
+  for (const auto& name : names) {
+    files.push_back(std::make_unique<SafetensorsFile>(directory + "/" + name));
+  }
   return files;
+}
+
+// The files that an index names, where there is one: others that lie there, such as those of an
+// older model in more parts, are not the model.
+std::set<std::string> model_file_names(const std::string& directory) {
+  const std::string path = directory + "/model.safetensors.index.json";
+  if (!std::filesystem::exists(path)) return names_in(directory, "model");
+  const auto index = nlohmann::json::parse(read_text_file(path), nullptr, false);
+  std::set<std::string> names;
+  try {
+    for (const auto& [tensor, file] : index.at("weight_map").items()) {
+      names.insert(file.get<std::string>());
+    }
+  } catch (const nlohmann::json::exception& e) {
+    throw Error(ErrorKind::bad_input,
+                fmt::format("{}: not an index of weights: {}", path, e.what()));
+  }
+  for (const std::string& name : names) {
+    if (!std::filesystem::path(name).has_parent_path()) continue;
+    throw Error(ErrorKind::bad_input,
+                fmt::format("{}: it names \"{}\", which lies elsewhere", path, name));
+  }
+  return names;
 }
 
 // The names a tensor may have: GPT-2 is published with and without its "transformer." prefix.
@@ -62,7 +93,7 @@ void read_slice(const SafetensorsFile& file, const SafetensorsFile::Tensor& tens
 }  // namespace
 
 ModelFiles::ModelFiles(const std::string& directory, const Model& model)
-    : files_(open_all(directory, "model")) {
+    : files_(open_all(directory, model_file_names(directory), "model")) {
   place_parameters(directory, model);
 }
 
@@ -74,7 +105,13 @@ void ModelFiles::place_parameters(const std::string& directory, const Model& mod
     for (const auto& name : known_names(theirs.name)) {
       for (const auto& file : files_) {
         const auto found = file->tensors().find(name);
-        if (found != file->tensors().end()) place = {file.get(), &found->second};
+        if (found == file->tensors().end()) continue;
+        if (place.tensor != nullptr) {
+          throw Error(ErrorKind::bad_input,
+                      fmt::format("{}: found tensor {} also in {}, expected it once", file->path(),
+                                  name, place.file->path()));
+        }
+        place = {file.get(), &found->second};
       }
     }
     if (place.tensor == nullptr) {
@@ -107,7 +144,7 @@ void ModelFiles::read(const ParameterSpec& spec, float* local) const {
 }
 
 OptimizerFiles::OptimizerFiles(const std::string& directory)
-    : files_(open_all(directory, "optimizer")) {}
+    : files_(open_all(directory, names_in(directory, "optimizer"), "optimizer")) {}
 
 void OptimizerFiles::read(const std::string& kind, const ParameterSpec& spec, float* local) const {
   const std::string name = kind + "." + spec.name;

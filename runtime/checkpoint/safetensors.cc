@@ -32,6 +32,15 @@ int64_t elements(const std::vector<int64_t>& shape) {
   return count;
 }
 
+// Whether a tensor of this shape takes so many bytes. Sizes that overflow do not.
+bool takes(const std::vector<int64_t>& shape, size_t width, uint64_t bytes) {
+  uint64_t size = width;
+  for (const int64_t n : shape) {
+    if (n < 0 || __builtin_mul_overflow(size, static_cast<uint64_t>(n), &size)) return false;
+  }
+  return size == bytes;
+}
+
 float half_to_float(uint16_t half) {
   const uint32_t sign = static_cast<uint32_t>(half & 0x8000U) << 16;
   const uint32_t exponent = (half >> 10) & 0x1FU;
@@ -157,13 +166,15 @@ SafetensorsFile::SafetensorsFile(const std::string& path) : path_(path) {
   try {
     for (const auto& [name, value] : header.items()) {
       if (name == "__metadata__") continue;
+      const auto& offsets = value.at("data_offsets");
+      const bool unsigned_offsets =
+          offsets.at(0).is_number_unsigned() && offsets.at(1).is_number_unsigned();
       Tensor tensor{value.at("dtype"), value.at("shape").get<std::vector<int64_t>>(),
-                    value.at("data_offsets").at(0).get<uint64_t>()};
-      const auto end = value.at("data_offsets").at(1).get<uint64_t>();
+                    offsets.at(0).get<uint64_t>()};
+      const auto end = offsets.at(1).get<uint64_t>();
       const size_t width = width_of(tensor.dtype);
-      const bool sized =
-          width == 0 || end - tensor.begin == static_cast<uint64_t>(elements(tensor.shape)) * width;
-      if (end < tensor.begin || data_begin_ + end > bytes_ || !sized) {
+      const bool inside = unsigned_offsets && tensor.begin <= end && end <= bytes_ - data_begin_;
+      if (!inside || (width > 0 && !takes(tensor.shape, width, end - tensor.begin))) {
         throw malformed(path, fmt::format("tensor {} does not lie inside the file", name));
       }
       tensors_.emplace(name, std::move(tensor));

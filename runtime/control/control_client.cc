@@ -134,6 +134,10 @@ void ControlClient::report_checkpoint(int step, const std::string& path) {
   send({{"type", "checkpoint"}, {"step", step}, {"path", path}});
 }
 
+void ControlClient::note(const std::string& text) {
+  send({{"type", "note"}, {"text", text}});
+}
+
 void ControlClient::failed(const Error& error, std::optional<Rank> lost) {
   Json message = {{"type", "failed"}, {"kind", name_of(error.kind())}, {"message", error.what()}};
   if (lost) {

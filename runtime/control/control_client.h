@@ -54,6 +54,8 @@ class ControlClient {
   void report_busy(int step, double seconds, double window);
   // From rank 0, once the checkpoint is durable. `step`: how many steps were done.
   void report_checkpoint(int step, const std::string& path);
+  // What the user should know: shown and recorded.
+  void note(const std::string& text);
   // The last word before exiting with an error. `lost`: the peer that this rank lost, when known.
   void failed(const Error& error, std::optional<Rank> lost = std::nullopt);
   // The last word before exiting with 0.

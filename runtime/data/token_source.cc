@@ -22,9 +22,15 @@ Error bad_data(const std::string& path, const std::string& what) {
   return {ErrorKind::bad_input, fmt::format("{}: {}", path, what)};
 }
 
-// Regular files that match the pattern, sorted. Symbolic links that lead to a file already in the
-// list are left out, so that no text counts twice.
+bool is_file(const std::string& path) {
+  struct stat info {};
+  return stat(path.c_str(), &info) == 0 && S_ISREG(info.st_mode);
+}
+
+// A file of that name, or regular files that match the pattern, sorted. Symbolic links that lead to
+// a file already in the list are left out, so that no text counts twice.
 std::vector<std::string> matching_files(const std::string& pattern) {
+  if (is_file(pattern)) return {pattern};
   glob_t found{};
   const int status = glob(pattern.c_str(), 0, nullptr, &found);
   std::vector<std::string> files;
@@ -46,7 +52,7 @@ std::vector<std::string> matching_files(const std::string& pattern) {
 // One file, mapped read-only: ranks of one machine share its pages.
 class TokenSource::File {
  public:
-  File(const std::string& path, DataFormat format) {
+  File(const std::string& path, DataFormat format) : path_(path) {
     const int descriptor = open(path.c_str(), O_RDONLY | O_CLOEXEC);
     struct stat info {};
     if (descriptor < 0 || fstat(descriptor, &info) != 0) {
@@ -68,7 +74,22 @@ class TokenSource::File {
   File(const File&) = delete;
   File& operator=(const File&) = delete;
 
+  const std::string& path() const { return path_; }
   int64_t size() const { return static_cast<int64_t>((bytes_ - offset_) / width_); }
+  // Goes on from `hash`: FNV-1a, 64 bits, over the size and the first and last bytes.
+  uint64_t hash_ends(uint64_t hash) const {
+    constexpr size_t kEnd = 4096;
+    const auto add = [&](const void* from, size_t count) {
+      for (size_t i = 0; i < count; ++i) {
+        hash = (hash ^ static_cast<const unsigned char*>(from)[i]) * 0x100000001b3U;
+      }
+    };
+    const size_t end = std::min(kEnd, bytes_);
+    add(&bytes_, sizeof bytes_);
+    add(data_, end);
+    add(data_ + bytes_ - end, end);
+    return hash;
+  }
   uint32_t at(int64_t i) const {
     const char* from = data_ + offset_ + static_cast<size_t>(i) * width_;
     if (width_ == 1) return static_cast<unsigned char>(*from);
@@ -91,6 +112,12 @@ class TokenSource::File {
       }
       offset_ = kLlmcHeaderBytes;
       width_ = magic == kLlmcMagicGpt2 ? 2 : 4;
+      int32_t promised = 0;
+      std::memcpy(&promised, data_ + 2 * sizeof promised, sizeof promised);
+      if (static_cast<size_t>(promised) * width_ != bytes_ - offset_) {
+        throw bad_data(path, fmt::format("its header promises {} tokens, found {} bytes of them",
+                                         promised, bytes_ - offset_));
+      }
     }
     if ((bytes_ - offset_) % width_ != 0) {
       throw bad_data(path, fmt::format("found {} bytes of tokens, expected a multiple of {}",
@@ -98,6 +125,7 @@ class TokenSource::File {
     }
   }
 
+  std::string path_;
   const char* data_ = nullptr;
   size_t bytes_ = 0;
   size_t offset_ = 0;
@@ -111,7 +139,11 @@ TokenSource::TokenSource(const Data& data, int sequence, int vocabulary, uint64_
     tokens_ += files_.back()->size();
     ends_.push_back(tokens_);
   }
-  if (files_.empty()) throw bad_data(data.path, "no file matches data.path");
+  if (files_.empty()) {
+    const bool there = access(data.path.c_str(), F_OK) == 0;
+    throw bad_data(data.path, there ? "data.path is not a file; expected one, or a pattern of some"
+                                    : "no file matches data.path");
+  }
   if (tokens_ <= sequence) {
     throw bad_data(data.path,
                    fmt::format("found {} tokens in all, expected at least {} (model.sequence + 1)",
@@ -121,12 +153,19 @@ TokenSource::TokenSource(const Data& data, int sequence, int vocabulary, uint64_
 
 TokenSource::~TokenSource() = default;
 
-int32_t TokenSource::checked(uint32_t token, int64_t position) const {
+TokenSource::Identity TokenSource::identity() const {
+  uint64_t hash = 0xcbf29ce484222325U;
+  for (const auto& file : files_) hash = file->hash_ends(hash);
+  return {tokens_, static_cast<int64_t>(hash >> 11)};
+}
+
+int32_t TokenSource::token_at(size_t file, int64_t position) const {
+  const int64_t in_file = position - ends_[file] + files_[file]->size();
+  const uint32_t token = files_[file]->at(in_file);
   if (token < static_cast<uint32_t>(vocabulary_)) return static_cast<int32_t>(token);
-  throw Error(ErrorKind::bad_input,
-              fmt::format("data.path: found token {} at position {}, expected tokens below "
-                          "model.vocab = {}",
-                          token, position, vocabulary_));
+  throw bad_data(files_[file]->path(),
+                 fmt::format("found token {} as number {}, expected tokens below model.vocab = {}",
+                             token, in_file, vocabulary_));
 }
 
 int64_t TokenSource::start_of(uint64_t k) const {
@@ -144,8 +183,7 @@ void TokenSource::sample(uint64_t k, int32_t* inputs, int32_t* targets) const {
   for (int i = 0; i <= sequence_; ++i) {
     const int64_t position = start + i;
     while (position >= ends_[file]) ++file;
-    const int64_t in_file = position - ends_[file] + files_[file]->size();
-    const int32_t value = checked(files_[file]->at(in_file), position);
+    const int32_t value = token_at(file, position);
     if (i < sequence_) inputs[i] = value;
     if (i > 0) targets[i - 1] = value;
   }

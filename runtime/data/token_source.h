@@ -19,18 +19,27 @@ namespace trireme {
 // 1) or u32 (version 7).
 class TokenSource {
  public:
-  // Throws Error(bad_input) when nothing matches the path, a file is not what its format says,
-  // there are fewer than sequence+1 tokens, or a token is not below the vocabulary.
+  // By which different data can be told apart at a glance: its size, and a number made of the first
+  // and last bytes of every file.
+  struct Identity {
+    int64_t tokens = 0;
+    int64_t mark = 0;  // below 2^53
+    bool operator==(const Identity&) const = default;
+  };
+
+  // Throws Error(bad_input) when nothing matches the path, a file is not what its format says, or
+  // there are fewer than sequence+1 tokens. What files grow by afterwards does not count.
   TokenSource(const Data& data, int sequence, int vocabulary, uint64_t seed);
   ~TokenSource();
 
-  int64_t tokens() const { return tokens_; }
-  // Writes sample k's `sequence` inputs and targets.
+  Identity identity() const;
+  // Writes sample k's `sequence` inputs and targets. Throws Error(bad_input) for a token that is
+  // not below the vocabulary.
   void sample(uint64_t k, int32_t* inputs, int32_t* targets) const;
 
  private:
   class File;
-  int32_t checked(uint32_t token, int64_t position) const;
+  int32_t token_at(size_t file, int64_t position) const;
   int64_t start_of(uint64_t k) const;
 
   std::vector<std::unique_ptr<File>> files_;

@@ -1,5 +1,6 @@
 #include "runtime/train/trainer.h"
 
+#include <fmt/format.h>
 #include <algorithm>
 #include <cmath>
 #include <cstring>
@@ -12,6 +13,7 @@
 #include "runtime/train/stream.h"
 #include "runtime/train/tied_embeddings.h"
 #include "topology/base/check.h"
+#include "topology/base/error.h"
 
 namespace trireme {
 namespace {
@@ -53,6 +55,13 @@ double norm_of(const std::vector<double>& squares, size_t parameters, size_t str
     for (size_t at = i; at < squares.size(); at += stride) sum += squares[at];
   }
   return std::sqrt(sum);
+}
+
+// Clipping by a norm that is no number would spoil all weights, and the next checkpoints with them.
+void require_finite(int step, const char* what, double value) {
+  if (std::isfinite(value)) return;
+  throw Error(ErrorKind::failed,
+              fmt::format("step {} diverged: {} is {}", step + 1, what, std::abs(value)));
 }
 
 }  // namespace
@@ -97,6 +106,7 @@ Trainer::Trainer(const Plan& plan, Rank rank, Device& device, Transport& transpo
       kind_(step_kind(plan.schedule)) {
   status_.doing = static_cast<int32_t>(StatusPage::Doing::loading);
   for (const auto& spec : all_parameters(plan.job.model)) parameter_order_.push_back(spec.name);
+  require_common_data();
   build_stages();
   if (options_.checkpoint_path.empty()) {
     load_weights();
@@ -172,8 +182,43 @@ void Trainer::load_weights() {
   }
 }
 
+// Files may grow or be replaced while ranks start, and every node may have its own: inputs and
+// targets would then come from different texts.
+void Trainer::require_common_data() {
+  const TokenSource::Identity own = data_.identity();
+  const std::vector<double> mine = {static_cast<double>(own.tokens), static_cast<double>(own.mark)};
+  for (Communicator* group : {model_group_.get(), data_group_.get()}) {
+    const std::vector<double> all = gather_doubles(*group, mine);
+    for (size_t i = 0; i < all.size(); i += mine.size()) {
+      if (std::equal(mine.begin(), mine.end(), all.begin() + static_cast<std::ptrdiff_t>(i))) {
+        continue;
+      }
+      throw Error(ErrorKind::bad_input,
+                  fmt::format("{}: ranks find different data: {} tokens here, {} elsewhere, or "
+                              "other ones; it must stay as it is while ranks start, and be the "
+                              "same on every node",
+                              plan_.job.data.path, own.tokens, static_cast<int64_t>(all[i])));
+    }
+  }
+}
+
+void Trainer::note(const std::string& text) const {
+  if (rank_.value == 0 && options_.note) options_.note(text);
+}
+
+void Trainer::note_other_data(const TokenSource::Identity& of_checkpoint) {
+  const TokenSource::Identity own = data_.identity();
+  if (own == of_checkpoint) return;
+  note(
+      fmt::format("{} has changed since the checkpoint was made ({} tokens then, {} now): samples "
+                  "are others than in a run that was not interrupted",
+                  plan_.job.data.path, of_checkpoint.tokens, own.tokens));
+}
+
 void Trainer::load_checkpoint(const std::string& directory) {
-  step_ = checkpoint_step(directory);
+  const Progress progress = read_progress(directory, plan_.job.model);
+  step_ = progress.step;
+  if (progress.data) note_other_data(*progress.data);
   const ModelFiles weights(directory, plan_.job.model);
   const OptimizerFiles optimizer(directory);
   for (auto& stage : stages_) {
@@ -244,6 +289,8 @@ StepReport Trainer::step(bool stop) {
   report.window_seconds = trace_.window();
   if (kind_ == StepKind::synchronous) reduce_gradients();
   agree(report, stop);
+  require_finite(step_, "the loss", report.loss);
+  require_finite(step_, "the norm of the gradients", report.grad_norm.value_or(0));
   if (kind_ == StepKind::synchronous) update_at_end(report);
   report.seconds = Trace::now() - begin;
   trace_.add_peak(device_.peak_bytes());
@@ -382,6 +429,7 @@ void Trainer::update_in_stream(int chunk, int micro_batch) {
   if (plan_.job.training.clip_grad > 0) {
     const auto mine = square_norms(stage);
     norm = norm_of(gather_doubles(*tensor_group_, mine), mine.size(), mine.size());
+    require_finite(step_, "the norm of a stage's gradients", norm);
   }
   const Training& training = plan_.job.training;
   stage.optimizer.update(stage.module, stage.gradients, training,
@@ -399,9 +447,12 @@ std::optional<std::string> Trainer::save(const RunDirectory& run) {
     states.push_back({&stage->module.parameters(), stage->module.weights(),
                       stage->optimizer.momentum(), stage->optimizer.variance()});
   }
-  auto directory = save_checkpoint(plan_, rank_, device_, transport_, states, step_, run);
+  const auto saved =
+      save_checkpoint(plan_, rank_, device_, transport_, states, {step_, data_.identity()}, run);
   status_.doing = static_cast<int32_t>(StatusPage::Doing::idle);
-  return directory;
+  if (!saved) return std::nullopt;
+  if (!saved->note.empty()) note(saved->note);
+  return saved->directory;
 }
 
 std::vector<Trainer::StageView> Trainer::stages() const {

@@ -55,14 +55,19 @@ class Trainer {
     std::string checkpoint_path;  // resume from this checkpoint directory; empty: from
                                   // plan.job.weights or the seed
     Mutations mutations;
+    // Told what the user should know, on one rank; may be empty.
+    std::function<void(const std::string& note)> note = {};
   };
+  // Throws Error(bad_input) for what cannot be trained on: data, also where ranks find different
+  // data, weights or a checkpoint.
   Trainer(const Plan& plan, Rank rank, Device& device, Transport& transport, StatusPage& status,
           const Options& options);
   ~Trainer();
 
   int next_step() const { return step_; }
   // One step; the same report on every rank, but for this rank's own seconds. `stop`: this rank was
-  // asked to stop.
+  // asked to stop. Throws Error(failed) where the loss or the norm of the gradients is no finite
+  // number, before it spoils the weights of a checkpoint.
   StepReport step(bool stop);
   // See save_checkpoint. Nothing is written after an evaluation. An asynchronous run saves where it
   // was drained.
@@ -82,6 +87,9 @@ class Trainer {
   void build_stages();
   void load_weights();
   void load_checkpoint(const std::string& directory);
+  void require_common_data();
+  void note_other_data(const TokenSource::Identity& of_checkpoint);
+  void note(const std::string& text) const;
   std::vector<Op> ops_of_step(bool drain) const;
   bool must_drain() const;
   void load_tokens(int step);

@@ -1,6 +1,8 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
+#include <sys/resource.h>
+
 #include <csignal>
 #include <filesystem>
 #include <fstream>
@@ -8,6 +10,7 @@
 #include "launcher/checkpoints.h"
 #include "launcher/doing.h"
 #include "launcher/exit_status.h"
+#include "launcher/line_file.h"
 #include "launcher/preflight.h"
 #include "launcher/progress.h"
 #include "launcher/run_report.h"
@@ -20,6 +23,7 @@
 namespace trireme {
 namespace {
 
+using ::testing::ElementsAre;
 using ::testing::HasSubstr;
 using ::testing::IsEmpty;
 using ::testing::SizeIs;
@@ -124,14 +128,26 @@ class Checkpoints : public ::testing::Test {
   std::string save(int step, const std::string& content) {
     std::string directory = run_.path() + "/checkpoints/step-0000000" + std::to_string(step);
     std::filesystem::create_directories(directory);
-    std::ofstream(directory + "/weights") << content;
-    const Json manifest = {{"step", step},
-                           {"files",
-                            {{{"name", "weights"},
-                              {"bytes", content.size()},
-                              {"sha256", sha256_of_file(directory + "/weights")}}}}};
-    std::ofstream(directory + "/manifest.json") << manifest;
+    Json files = Json::array();
+    for (const char* name : {"model.safetensors", "optimizer.safetensors", "config.json"}) {
+      std::ofstream(directory + "/" + name) << content;
+      files.push_back({{"name", name},
+                       {"bytes", content.size()},
+                       {"sha256", sha256_of_file(directory + "/" + name)}});
+    }
+    write_manifest(directory, {{"step", step}, {"files", files}});
     return directory;
+  }
+  static void write_manifest(const std::string& directory, const Json& manifest) {
+    std::ofstream(directory + "/manifest.json") << manifest;
+  }
+  static Json manifest(const std::string& directory) {
+    return Json::parse(std::ifstream(directory + "/manifest.json"));
+  }
+  // Why the only checkpoint is passed over.
+  std::string defect() {
+    EXPECT_FALSE(find());
+    return skipped_.empty() ? "" : skipped_.front();
   }
   std::optional<FoundCheckpoint> find() {
     skipped_.clear();
@@ -161,16 +177,16 @@ TEST_F(Checkpoints, TheNewestSoundOneIsFound) {
 TEST_F(Checkpoints, DamageIsNamedAndTheOneBeforeIsTaken) {
   save(1, "one");
   const std::string second = save(2, "two");
-  std::ofstream(second + "/weights") << "tow";
+  std::ofstream(second + "/model.safetensors") << "tow";
   EXPECT_EQ(find()->step, 1);
   ASSERT_THAT(skipped_, SizeIs(1));
-  EXPECT_THAT(skipped_[0], HasSubstr("weights does not have the content"));
-  std::ofstream(second + "/weights") << "t";
+  EXPECT_THAT(skipped_[0], HasSubstr("model.safetensors does not have the content"));
+  std::ofstream(second + "/model.safetensors") << "t";
   EXPECT_EQ(find()->step, 1);
   EXPECT_THAT(skipped_[0], HasSubstr("has 1 bytes, its manifest says 3"));
-  std::filesystem::remove(second + "/weights");
+  std::filesystem::remove(second + "/model.safetensors");
   EXPECT_EQ(find()->step, 1);
-  EXPECT_THAT(skipped_[0], HasSubstr("weights is missing"));
+  EXPECT_THAT(skipped_[0], HasSubstr("model.safetensors is missing"));
   std::ofstream(second + "/manifest.json") << "{";
   EXPECT_EQ(find()->step, 1);
   EXPECT_THAT(skipped_[0], HasSubstr("manifest.json is broken"));
@@ -181,10 +197,66 @@ TEST_F(Checkpoints, DamageIsNamedAndTheOneBeforeIsTaken) {
 
 TEST_F(Checkpoints, AManifestCannotPointOutside) {
   const std::string directory = save(1, "one");
-  std::ofstream(directory + "/manifest.json")
-      << Json{{"step", 1}, {"files", {{{"name", "../../secret"}, {"bytes", 1}, {"sha256", ""}}}}};
-  EXPECT_FALSE(find());
-  EXPECT_THAT(skipped_[0], HasSubstr("lies elsewhere"));
+  write_manifest(
+      directory,
+      {{"step", 1}, {"files", {{{"name", "../../secret"}, {"bytes", 1}, {"sha256", ""}}}}});
+  EXPECT_THAT(defect(), HasSubstr("lies elsewhere"));
+}
+
+TEST_F(Checkpoints, AManifestThatLeavesFilesOutIsNotTrusted) {
+  const std::string directory = save(1, "one");
+  const Json whole = manifest(directory);
+  for (size_t left_out = 0; left_out < whole["files"].size(); ++left_out) {
+    Json less = whole;
+    less["files"].erase(left_out);
+    write_manifest(directory, less);
+    EXPECT_THAT(defect(), HasSubstr("does not name model, optimizer and config.json")) << left_out;
+  }
+}
+
+TEST_F(Checkpoints, AManifestOfAnotherStepThanItsDirectoryIsNotTrusted) {
+  const std::string directory = save(1, "one");
+  Json other = manifest(directory);
+  for (const Json& step : {Json(2), Json(-5), Json(99999999999), Json(1.5)}) {
+    other["step"] = step;
+    write_manifest(directory, other);
+    EXPECT_THAT(defect(), HasSubstr("its manifest says step " + step.dump()));
+  }
+}
+
+TEST_F(Checkpoints, WhatKilledRanksLeftHalfWrittenIsRemovedAndNothingElse) {
+  const std::string sound = save(1, "one");
+  const std::string partial = run_.path() + "/checkpoints/.partial-step-00000009";
+  std::filesystem::create_directories(partial);
+  std::ofstream(partial + "/model.safetensors") << "half";
+  remove_partial_checkpoints(run_.path());
+  EXPECT_FALSE(std::filesystem::exists(partial));
+  EXPECT_TRUE(std::filesystem::exists(sound + "/model.safetensors"));
+}
+
+// A device that is full takes nothing; a file of limited size takes part of a line.
+TEST(LineFile, LinesThatCannotBeWrittenAreTakenBackCountedAndToldOfOnce) {
+  const testing::ScratchRun run;
+  std::vector<std::string> complaints;
+  const auto complain = [&](const std::string& text) { complaints.push_back(text); };
+  LineFile full("/dev/full", complain);
+  full.append("one");
+  full.append("two");
+  EXPECT_EQ(full.lost(), 2);
+  EXPECT_THAT(complaints, ElementsAre(HasSubstr("No space left on device")));
+  LineFile limited(run.path() + "/lines", complain);
+  const rlimit little{8, RLIM_INFINITY};
+  rlimit before{};
+  getrlimit(RLIMIT_FSIZE, &before);
+  const auto handler = signal(SIGXFSZ, SIG_IGN);
+  setrlimit(RLIMIT_FSIZE, &little);
+  limited.append("three");
+  limited.append("four");
+  setrlimit(RLIMIT_FSIZE, &before);
+  signal(SIGXFSZ, handler);
+  limited.append("five");
+  EXPECT_EQ(limited.lost(), 1);
+  EXPECT_EQ(run.read("lines"), "three\nfive\n");
 }
 
 TEST(MergeTraces, JoinsWholeTracesAndLeavesOutCutOnes) {

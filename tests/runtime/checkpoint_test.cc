@@ -1,5 +1,6 @@
 #include "runtime/checkpoint/checkpoint.h"
 
+#include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
 #include <filesystem>
@@ -13,6 +14,7 @@ namespace trireme::test {
 namespace {
 
 namespace fs = std::filesystem;
+using ::testing::HasSubstr;
 
 // Six steps, saved after three by `saver`, continued by `loader`, must equal six steps without a
 // break.
@@ -82,10 +84,13 @@ class SavedCheckpoint : public testing::Test {
   TemporaryDirectory run_;
 };
 
-TEST_F(SavedCheckpoint, ManifestNamesEveryTensorFileWithItsSize) {
+TEST_F(SavedCheckpoint, ManifestNamesEveryFileWithItsSize) {
   const auto manifest = nlohmann::json::parse(read_text_file(directory(2) + "/manifest.json"));
   EXPECT_EQ(manifest.at("step"), 2);
-  EXPECT_EQ(manifest.at("files").size(), 4U);  // model and optimizer of two pipeline ranks
+  // Model and optimizer of two pipeline ranks, the index and config.json; but not itself.
+  EXPECT_EQ(manifest.at("files").size(), 6U);
+  const fs::directory_iterator all(directory(2));
+  EXPECT_EQ(std::distance(begin(all), end(all)), 7);
   for (const auto& file : manifest.at("files")) {
     EXPECT_EQ(fs::file_size(directory(2) + "/" + file.at("name").get<std::string>()),
               file.at("bytes").get<uint64_t>());
@@ -114,29 +119,83 @@ TEST_F(SavedCheckpoint, OnlyTheNewestAreKept) {
   EXPECT_TRUE(fs::exists(directory(4)));
 }
 
-TEST_F(SavedCheckpoint, WhatAKilledRunLeftHalfWrittenIsRemovedAndNothingElse) {
-  fs::create_directories(run_.path() + "/checkpoints/.partial-step-00000009");
-  std::ofstream(run_.path() + "/checkpoints/.partial-step-00000009/model.safetensors") << "half";
-  remove_partial_checkpoints({run_.path()});
-  EXPECT_FALSE(fs::exists(run_.path() + "/checkpoints/.partial-step-00000009"));
-  EXPECT_TRUE(fs::exists(directory(2)));
-}
-
-TEST_F(SavedCheckpoint, AModelOfAnotherShapeIsRefusedByTensorName) {
-  Job other = tiny_gpt(6);
-  other.model.ffn_hidden = 52;
-  RunOptions options;
-  options.checkpoint_path = directory(2);
+std::string refusal(const Plan& plan, const RunOptions& options) {
   try {
-    run_in_memory(plan_for(other, {}), options);
-    FAIL() << "it loaded";
+    run_in_memory(plan, options);
   } catch (const Error& e) {
     EXPECT_EQ(e.kind(), ErrorKind::bad_input);
-    EXPECT_NE(std::string(e.what()).find(
-                  "transformer.h.0.mlp.c_fc.weight: found shape [24, 50], expected [24, 52]"),
-              std::string::npos)
-        << e.what();
+    return e.what();
   }
+  return "";
+}
+
+TEST_F(SavedCheckpoint, WeightsOfAnotherShapeAreRefusedByTensorName) {
+  Job other = tiny_gpt(6);
+  other.model.ffn_hidden = 52;
+  other.weights = directory(2);
+  EXPECT_THAT(
+      refusal(plan_for(other, {}), {}),
+      HasSubstr("transformer.h.0.mlp.c_fc.weight: found shape [24, 50], expected [24, 52]"));
+}
+
+// Its tensors have the same shapes.
+TEST_F(SavedCheckpoint, AnotherModelIsRefusedByWhatDiffers) {
+  Job other = tiny_gpt(6);
+  ASSERT_NE(other.model.heads, 4);
+  other.model.heads = other.model.kv_heads = 4;
+  RunOptions options;
+  options.checkpoint_path = directory(2);
+  EXPECT_THAT(refusal(plan_for(other, {}), options),
+              HasSubstr("config.json: n_head: found 6, expected 4, which the job says"));
+}
+
+// Beside those of a model in two parts, which its index names, lies one of a model in three.
+TEST_F(SavedCheckpoint, TheIndexSaysWhichFilesAreTheModel) {
+  Job job = tiny_gpt(6);
+  const std::string other = run_.path() + "/other";
+  fs::create_directories(other + "/checkpoints");
+  RunOptions into_other;
+  into_other.until_step = 1;
+  into_other.save_into = other;
+  run_in_memory(plan_for(job, {1, 3, 1, 1, "1f1b", 1}), into_other);
+  const std::string stale = "/model-00001-of-00003.safetensors";
+  fs::copy_file(RunDirectory{other}.checkpoint(1) + stale, directory(2) + stale);
+  job.weights = directory(2);
+  const auto with = run_in_memory(plan_for(job, {}));
+  fs::remove(directory(2) + stale);
+  expect_same_bits(with, run_in_memory(plan_for(job, {})), "with a stale file");
+  fs::copy_file(directory(2) + "/model-00001-of-00002.safetensors",
+                directory(2) + "/model-2.safetensors");
+  fs::remove(directory(2) + "/model.safetensors.index.json");
+  EXPECT_THAT(refusal(plan_for(job, {}), {}), HasSubstr("expected it once"));
+}
+
+TEST(Safetensors, TensorsThatDoNotLieInTheFileAreRefused) {
+  const TemporaryDirectory directory;
+  const std::string path = directory.path() + "/t.safetensors";
+  const auto opens = [&](const std::string& shape, const std::string& offsets) {
+    const std::string header =
+        R"({"a":{"dtype":"F32","shape":)" + shape + R"(,"data_offsets":)" + offsets + "}}";
+    const uint64_t size = header.size();
+    std::ofstream file(path, std::ios::binary);
+    file.write(reinterpret_cast<const char*>(&size), sizeof size);
+    file << header << std::string(16, '\0');
+    file.close();
+    try {
+      const SafetensorsFile read(path);
+      return true;
+    } catch (const Error&) {
+      return false;
+    }
+  };
+  EXPECT_TRUE(opens("[2,2]", "[0,16]"));
+  EXPECT_FALSE(opens("[2,2]", "[0,20]"));
+  EXPECT_FALSE(opens("[2,2]", "[4,20]"));
+  EXPECT_FALSE(opens("[2,2]", "[-32,-16]"));
+  EXPECT_FALSE(opens("[2,2]", "[16,0]"));
+  EXPECT_FALSE(opens("[-2,-2]", "[0,16]"));
+  EXPECT_FALSE(opens("[4611686018427387904,4]", "[0,0]"));  // 2^64 elements
+  EXPECT_FALSE(opens("[0]", "[18446744073709551600,18446744073709551600]"));
 }
 
 TEST(Safetensors, ATruncatedFileIsRefusedAtEveryLength) {

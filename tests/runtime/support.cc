@@ -87,11 +87,10 @@ std::string trace_path(const RunOptions& options, Rank rank) {
   return fmt::format("{}/rank-{}.json", options.trace_directory, rank.value);
 }
 
-void run_rank(const Plan& plan, Rank rank, Transport& transport, const RunOptions& options,
-              Collector& collector, RunResult& result) {
-  const auto device = make_cpu_device(options.threads);
+void run_rank(const Plan& plan, Rank rank, Device& device, Transport& transport,
+              const RunOptions& options, Collector& collector, RunResult& result) {
   StatusPage status;
-  Trainer trainer(plan, rank, *device, transport, status,
+  Trainer trainer(plan, rank, device, transport, status,
                   {trace_path(options, rank), options.checkpoint_path, options.mutations});
   const int last = options.until_step < 0 ? plan.job.training.steps : options.until_step;
   const int first = trainer.next_step();
@@ -209,6 +208,8 @@ RunResult run_in_memory(const Plan& plan, const RunOptions& options) {
   const auto fault = find_fault(plan);
   if (fault) throw Error(ErrorKind::bad_input, fault->key + ": " + fault->found_and_expected);
   const int ranks = plan.layout.ranks();
+  std::vector<std::unique_ptr<Device>> devices;  // outlive what of their memory was sent
+  for (int r = 0; r < ranks; ++r) devices.push_back(make_cpu_device(options.threads));
   MemoryWorld world(ranks);
   RunResult result;
   Collector collector(result);
@@ -220,7 +221,8 @@ RunResult run_in_memory(const Plan& plan, const RunOptions& options) {
       try {
         auto transport = world.transport(Rank(r));
         if (options.wrap) transport = options.wrap(std::move(transport));
-        run_rank(plan, Rank(r), *transport, options, collector, result);
+        run_rank(plan, Rank(r), *devices[static_cast<size_t>(r)], *transport, options, collector,
+                 result);
       } catch (const std::exception&) {
         const std::lock_guard lock(mutex);
         if (failure == nullptr) failure = std::current_exception();
