@@ -31,8 +31,12 @@ PeerLost lost(Rank peer, const std::exception& e) {
 // letting go for a whole scheduler tick, 4 ms for a message of a few microseconds.
 class PoliteThreads {
  public:
-  PoliteThreads() { set(SCHED_BATCH); }
-  ~PoliteThreads() { set(SCHED_OTHER); }
+  PoliteThreads() : before_(sched_getscheduler(0)) {
+    if (before_ == SCHED_OTHER) set(SCHED_BATCH);
+  }
+  ~PoliteThreads() {
+    if (before_ == SCHED_OTHER) set(SCHED_OTHER);
+  }
   PoliteThreads(const PoliteThreads&) = delete;
   PoliteThreads& operator=(const PoliteThreads&) = delete;
 
@@ -41,6 +45,8 @@ class PoliteThreads {
     const sched_param priority{};
     sched_setscheduler(0, policy, &priority);
   }
+
+  int before_;  // another than the usual one is somebody's choice
 };
 
 // Where a rank listens for each of its peers, as text: "peer:hex peer:hex ". Bytes travel as hex.

@@ -1,5 +1,7 @@
 #include "runtime/device/thread_pool.h"
 
+#include <utility>
+
 namespace trireme {
 
 ThreadPool::ThreadPool(int threads) {
@@ -31,6 +33,7 @@ void ThreadPool::run(int count, const std::function<void(int)>& body) {
   std::unique_lock lock(mutex_);
   finished_.wait(lock, [this] { return running_ == 0; });
   body_ = nullptr;
+  if (failure_ != nullptr) std::rethrow_exception(std::exchange(failure_, nullptr));
 }
 
 void ThreadPool::take_pieces() {
@@ -40,9 +43,17 @@ void ThreadPool::take_pieces() {
     ++running_;
     const auto* body = body_;
     lock.unlock();
-    (*body)(piece);
+    std::exception_ptr failure;
+    try {
+      (*body)(piece);
+    } catch (...) {
+      failure = std::current_exception();
+    }
     lock.lock();
     --running_;
+    if (failure == nullptr) continue;
+    if (failure_ == nullptr) failure_ = failure;
+    next_ = count_;
   }
   if (running_ == 0) finished_.notify_all();
 }

@@ -1,6 +1,7 @@
 #pragma once
 
 #include <condition_variable>
+#include <exception>
 #include <functional>
 #include <mutex>
 #include <thread>
@@ -9,8 +10,9 @@
 namespace trireme {
 
 // The one pool of a CPU rank. `run(n, body)` calls body(0..n-1), each once, on the pool's threads
-// and the caller, and returns when all are done. Bodies must not throw and must not depend on which
-// thread runs them. One caller at a time.
+// and the caller, and returns when all are done. Bodies must not depend on which thread runs them.
+// What one of them throws is thrown to the caller, once none runs any more; pieces that had not
+// begun are left out then. One caller at a time.
 class ThreadPool {
  public:
   explicit ThreadPool(int threads);
@@ -32,6 +34,7 @@ class ThreadPool {
   int next_ = 0;
   int count_ = 0;
   int running_ = 0;
+  std::exception_ptr failure_;  // the first
   bool closing_ = false;
   std::vector<std::thread> workers_;
 };
