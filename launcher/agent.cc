@@ -48,7 +48,7 @@ std::string rank_program() {
 struct Seat {
   Seat(asio::io_context& io, RankProcess p)
       : process(std::move(p)),
-        control(io, process.take_control_socket(), kMaxFrameBytes),
+        control(io, process.take_control_socket(), kMaxRankFrameBytes),
         ended(io, dup(process.process().ended_descriptor())) {}
   RankProcess process;
   FramedSocket control;
@@ -121,7 +121,7 @@ class Agent {
     const std::string line =
         fmt::format("the agent of {} found no controller: {}", order_.node, why);
     log_->error(line);
-    say(stderr, "trireme: {}\n", line);
+    say_in_passing(stderr, fmt::format("trireme: {}\n", line));
     exit_code_ = 1;
     io_.stop();
   }
@@ -145,7 +145,7 @@ class Agent {
   void apply(SpawnRank& action) {
     try {
       const RankProcess::Spec spec{rank_program(), action.run_directory, action.resume,
-                                   Rank(action.rank)};
+                                   order_.listen, Rank(action.rank)};
       const auto [place, fresh] = seats_.try_emplace(action.rank, io_, RankProcess::start(spec));
       Seat& seat = place->second;
       attach(action.rank, seat);
@@ -240,7 +240,7 @@ class Agent {
         fmt::format("the controller is gone ({}); the agent of {} killed its {} rank(s)",
                     action.why, order_.node, action.killed.size());
     log_->error(line);
-    say(stderr, "trireme: the run failed: {}\n", line);
+    say_in_passing(stderr, fmt::format("trireme: the run failed: {}\n", line));
     try {
       EventLog(directory_.events(), [&](const std::string& complaint) { log_->error(complaint); })
           .record({{"event", "failure"},

@@ -21,6 +21,7 @@ namespace trireme {
 namespace {
 
 constexpr int kGeneration = 1;
+constexpr double kOneWishSeconds = 0.2;
 constexpr int kRecordedStrangers =
     100;  // beyond that they are only counted: no stranger fills the disk
 
@@ -175,12 +176,26 @@ struct Controller::Core {
     }
   }
 
+  // A terminal that goes away asks to stop, unless somebody (nohup) saw to it that it does not.
+  void heed_hang_up() {
+    struct sigaction action {};
+    if (sigaction(SIGHUP, nullptr, &action) == 0 && action.sa_handler != SIG_IGN) {
+      signals.add(SIGHUP);
+    }
+  }
+
+  // What follows at once is the same wish: `timeout` signals a process and then its group.
   void await_signal() {
     signals.async_wait([this](error_code e, int signal) {
-      if (!e) {
-        feed(StopAsked{signal});
-        await_signal();
+      if (e) {
+        return;
       }
+      const double now = monotonic_seconds();
+      if (now - last_signal >= kOneWishSeconds) {
+        feed(StopAsked{signal});
+      }
+      last_signal = now;
+      await_signal();
     });
   }
 
@@ -216,6 +231,7 @@ struct Controller::Core {
   ControllerState state;
   std::list<Connection> connections;
   std::vector<Connection*> agents;  // by node; in `connections`
+  double last_signal = -kOneWishSeconds;
   int strangers = 0;
   bool accepting = true;
 };
@@ -235,6 +251,7 @@ int Controller::strangers() const {
 
 RunOutcome Controller::run() {
   core_->accept();
+  core_->heed_hang_up();
   core_->await_signal();
   core_->start_agents();
   core_->ticker.start();

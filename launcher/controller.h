@@ -20,8 +20,8 @@ class RunObserver {
 
 // Runs a ControllerState on real sockets, clock and signals: listens on the loopback address, has
 // an agent started for every node, and supervises until nothing is left. Writes events.jsonl and
-// metrics.jsonl of the run directory. SIGINT and SIGTERM to this process mean "stop" while run()
-// runs.
+// metrics.jsonl of the run directory. SIGINT, SIGTERM and SIGHUP to this process mean "stop" while
+// run() runs, SIGHUP only where it was not ignored before.
 //
 // Whoever connects without knowing the run's secret is given kGreetingSeconds, kMaxGreetingBytes
 // and one of a bounded number of seats, then closed and counted.

@@ -70,6 +70,7 @@ void ControllerState::on(const AgentSaid& event) {
   } else if (type == "spawned") {
     Json started = rank_event("rank_spawned", rank);
     started["pid"] = event.message.at("pid");
+    ranks_[static_cast<size_t>(rank)].pid = event.message.at("pid");
     record(std::move(started));
   } else if (type == "ended") {
     rank_ended(rank, event.message);
@@ -117,7 +118,15 @@ void ControllerState::on(const ControllerTick&) {
   }
 }
 
-void ControllerState::rank_said(int rank, const Json& message) {
+// The agent passes on what it does not look into: nonsense in it is the rank's.
+void ControllerState::rank_said(int rank, const Json& message) try {
+  hear_rank(rank, message);
+} catch (const std::exception& error) {
+  postmortem_.rank_said_failed(rank, "failed",
+                               fmt::format("it talked nonsense: {}", printable(error.what())));
+}
+
+void ControllerState::hear_rank(int rank, const Json& message) {
   const std::string type = message.at("type");
   if (type == "set") {
     rank_set(rank, message);
@@ -151,7 +160,7 @@ void ControllerState::rank_said(int rank, const Json& message) {
                     fmt::format("r{} lost r{}, which there is not", rank, *lost));
       }
     }
-    postmortem_.rank_said_failed(rank, message.at("kind"), message.at("message"), lost);
+    postmortem_.rank_said_failed(rank, message.at("kind"), printable(message.at("message")), lost);
     Json failed = rank_event("rank_failed", rank);
     failed["kind"] = message["kind"];
     failed["cause"] = message["message"];

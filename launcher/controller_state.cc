@@ -7,6 +7,7 @@
 #include <iterator>
 #include <utility>
 
+#include "launcher/agent_state.h"
 #include "planner/plan/run_directory.h"
 #include "topology/base/check.h"
 #include "topology/base/error.h"
@@ -137,10 +138,18 @@ ControllerState::ControllerState(ControllerSetup setup, double now)
       deadline_(now + kConnectSeconds) {}
 
 std::vector<ControllerAction> ControllerState::handle(const ControllerEvent& event, double now) {
+  note_standstill(now);
   now_ = now;
   std::visit([this](const auto& e) { on(e); }, event);
   follow_table();
   return std::exchange(actions_, {});
+}
+
+// Agents take a controller that says nothing for that long for gone, and end their ranks.
+void ControllerState::note_standstill(double now) {
+  if (launched_ && now - now_ >= AgentState::kLeaseSeconds) {
+    postmortem_.controller_stood_still(now - now_);
+  }
 }
 
 bool ControllerState::some_agent_connected() const {
@@ -254,6 +263,7 @@ void ControllerState::dismiss() {
   deadline_ = now_ + kLeaveSeconds;
   send_all({{"type", "leave"}});
   steps_done(book_.flush());
+  tell_of_ranks_left();
   const bool stopped_early =
       std::any_of(ranks_.begin(), ranks_.end(), [](const RankSeat& r) { return r.stopped; });
   outcome_.stopped = stop_signal_ != 0 && (stopped_early || hard_stop_ || !launched_);
@@ -266,6 +276,21 @@ void ControllerState::dismiss() {
     record(std::move(failure));
   } else if (outcome_.stopped) {
     outcome_.exit_code = 128 + stop_signal_;
+  }
+}
+
+// They may hold a device, and the next run would find it taken.
+void ControllerState::tell_of_ranks_left() {
+  for (size_t r = 0; launched_ && r < ranks_.size(); ++r) {
+    if (ranks_[r].gone || ranks_[r].pid == 0) {
+      continue;
+    }
+    const std::string& node = setup_.nodes[static_cast<size_t>(setup_.node_of_rank[r])];
+    say(fmt::format("{} could not be ended: process {} on {} is still there", setup_.rank_names[r],
+                    ranks_[r].pid, node));
+    Json left = rank_event("rank_left", static_cast<int>(r));
+    left["pid"] = ranks_[r].pid;
+    record(std::move(left));
   }
 }
 

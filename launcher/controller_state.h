@@ -124,6 +124,7 @@ class ControllerState {
     double last_heard = 0;
   };
   struct RankSeat {
+    int64_t pid = 0;
     bool started = false;
     bool gone = false;
     bool stopped = false;
@@ -136,6 +137,7 @@ class ControllerState {
   void on(const StopAsked& event);
   void on(const ControllerTick& event);
   void rank_said(int rank, const nlohmann::json& message);
+  void hear_rank(int rank, const nlohmann::json& message);
   void rank_set(int rank, const nlohmann::json& message);
   void rank_got(int rank, const nlohmann::json& message);
   void rank_ended(int rank, const nlohmann::json& message);
@@ -173,6 +175,8 @@ class ControllerState {
   nlohmann::json rank_event(const char* what, int rank) const;
   void say(std::string text);
   void steps_done(const std::vector<nlohmann::json>& steps);
+  void note_standstill(double now);
+  void tell_of_ranks_left();
 
   ControllerSetup setup_;
   ControllerPhase phase_ = ControllerPhase::starting;

@@ -27,6 +27,9 @@ int family_of(int descriptor) {
 
 // Shared with the pending operations, which may outlive the owner.
 struct FramedSocket::Core : std::enable_shared_from_this<Core> {
+  // Draining: what is queued is still sent, and nothing is heard any more.
+  enum class State { open, draining, closed };
+
   Core(asio::io_context& io, int descriptor, uint32_t limit)
       : socket(io, {family_of(descriptor), 0}, descriptor), frames(limit) {}
 
@@ -36,7 +39,7 @@ struct FramedSocket::Core : std::enable_shared_from_this<Core> {
   }
 
   void take(error_code e, size_t n) {
-    if (closed) {
+    if (state != State::open) {
       return;
     }
     if (e) {
@@ -45,7 +48,7 @@ struct FramedSocket::Core : std::enable_shared_from_this<Core> {
     }
     try {
       frames.append({chunk.data(), n});
-      while (!closed) {
+      while (state == State::open) {
         const auto message = frames.next();
         if (!message) {
           break;
@@ -55,7 +58,7 @@ struct FramedSocket::Core : std::enable_shared_from_this<Core> {
     } catch (const std::exception& error) {
       end({error.what(), true});
     }
-    if (!closed) {
+    if (state == State::open) {
       read();
     }
   }
@@ -72,22 +75,22 @@ struct FramedSocket::Core : std::enable_shared_from_this<Core> {
       end({e.message()});
     } else if (!unsent.empty()) {
       write();
-    } else if (closing) {
+    } else if (state == State::draining) {
       close();
     }
   }
 
   void end(const End& how) {
     const OnEnd tell = on_end;
-    const bool silent = closed || closing;
+    const bool told = state == State::open;
     close();
-    if (!silent && tell) {
+    if (told && tell) {
       tell(how);
     }
   }
 
   void close() {
-    closed = true;
+    state = State::closed;
     error_code ignored;
     socket.close(ignored);
   }
@@ -99,15 +102,14 @@ struct FramedSocket::Core : std::enable_shared_from_this<Core> {
   std::array<char, 16384> chunk{};
   std::deque<std::string> unsent;
   size_t unsent_bytes = 0;
-  bool closed = false;
-  bool closing = false;
+  State state = State::open;
 };
 
 FramedSocket::FramedSocket(asio::io_context& io, int descriptor, uint32_t frame_limit)
     : core_(std::make_shared<Core>(io, descriptor, frame_limit)) {}
 
 FramedSocket::~FramedSocket() {
-  if (core_ && !core_->closing) {
+  if (core_ && core_->state == Core::State::open) {
     core_->close();
   }
 }
@@ -130,7 +132,7 @@ void FramedSocket::set_frame_limit(uint32_t bytes) {
 }
 
 void FramedSocket::send(const nlohmann::json& message) {
-  if (core_->closed || core_->closing) {
+  if (core_->state != Core::State::open) {
     return;
   }
   core_->unsent.push_back(encode_frame(message));
@@ -148,7 +150,7 @@ void FramedSocket::close() {
 }
 
 void FramedSocket::close_when_sent() {
-  core_->closing = true;
+  core_->state = Core::State::draining;
   if (core_->unsent.empty()) {
     core_->close();
   }

@@ -41,7 +41,9 @@ class LocalStarter : public AgentStarter {
   ~LocalStarter() override = default;
 
   void start(const AgentOrder& order) override {
-    const Descriptor input = pipe_with(to_json(order).dump() + "\n");
+    AgentOrder here = order;
+    here.listen = "127.0.0.1";
+    const Descriptor input = pipe_with(to_json(here).dump() + "\n");
     // What an agent has to say goes to the diagnostics, never into the results on stdout.
     const ProcessSpec spec{.arguments = {program_, "agent"},
                            .environment = {},
@@ -95,7 +97,8 @@ Json to_json(const AgentOrder& order) {
           {"controller_port", order.controller_port},
           {"secret", order.secret.hex()},
           {"generation", order.generation},
-          {"run_directory", order.run_directory}};
+          {"run_directory", order.run_directory},
+          {"listen", order.listen}};
 }
 
 AgentOrder parse_agent_order(std::string_view line) try {
@@ -105,7 +108,8 @@ AgentOrder parse_agent_order(std::string_view line) try {
           .controller_port = json.at("controller_port"),
           .secret = Secret::from_hex(json.at("secret").get<std::string>()),
           .generation = json.at("generation"),
-          .run_directory = json.at("run_directory")};
+          .run_directory = json.at("run_directory"),
+          .listen = json.at("listen")};
 } catch (const Json::exception&) {
   throw Error(
       ErrorKind::failed,

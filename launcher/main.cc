@@ -1,9 +1,12 @@
 #include <fcntl.h>
 #include <fmt/format.h>
+#include <sys/resource.h>
 #include <unistd.h>
 
 #include <CLI/CLI.hpp>
+#include <algorithm>
 #include <cerrno>
+#include <csignal>
 #include <cstdio>
 #include <cstring>
 #include <exception>
@@ -112,6 +115,24 @@ void occupy_standard_streams() {
   }
 }
 
+// Whoever started this may have had signals ignored or blocked: it could not be stopped then, nor
+// learn how its own processes end.
+void take_signals() {
+  std::signal(SIGCHLD, SIG_DFL);
+  sigset_t none;
+  sigemptyset(&none);
+  sigprocmask(SIG_SETMASK, &none, nullptr);
+}
+
+// An agent has some for each of its ranks, which may be hundreds.
+void allow_many_descriptors() {
+  constexpr rlim_t kEnough = 65536;
+  rlimit limit{};
+  if (getrlimit(RLIMIT_NOFILE, &limit) != 0 || limit.rlim_cur >= kEnough) return;
+  limit.rlim_cur = std::min(limit.rlim_max, kEnough);
+  setrlimit(RLIMIT_NOFILE, &limit);
+}
+
 // Results that could not be written are no results.
 int with_results_written(int exit_status) {
   if (std::fflush(stdout) == 0 && std::ferror(stdout) == 0) return exit_status;
@@ -123,6 +144,8 @@ int with_results_written(int exit_status) {
 
 int main(int argc, char** argv) {
   occupy_standard_streams();
+  take_signals();
+  allow_many_descriptors();
   try {
     return with_results_written(run(argc, argv));
   } catch (const trireme::Error& error) {

@@ -142,8 +142,11 @@ std::string Postmortem::cause_of(const RankCase& rank) {
 }
 
 std::string Postmortem::cause_of(const AgentCase& agent) {
-  return agent.status ? fmt::format("{}; its process was {}", agent.why, describe(*agent.status))
-                      : agent.why;
+  if (!agent.status) {
+    return agent.why;
+  }
+  return fmt::format("{}; its process {}{}", agent.why, agent.status->signal != 0 ? "was " : "",
+                     describe(*agent.status));
 }
 
 std::string Postmortem::sentence(int rank) const {
@@ -185,6 +188,25 @@ Failure Postmortem::rank_failure(int rank, const std::string& log_directory) con
           .teardown = {}};
 }
 
+// An agent that is lost after the controller stood still did what it must.
+Failure Postmortem::agent_failure(const std::string& node, const AgentCase& agent,
+                                  const std::string& log_directory) const {
+  Failure failure;
+  failure.node = node;
+  failure.log = fmt::format("{}/agent-{}.log", log_directory, node);
+  if (stood_still_ > 0) {
+    failure.subject = "the controller";
+    failure.cause = fmt::format(
+        "stood still for {:.0f} s, stopped or with its machine asleep; its agents took it for gone "
+        "and ended their ranks",
+        stood_still_);
+  } else {
+    failure.subject = "the agent of " + node;
+    failure.cause = cause_of(agent);
+  }
+  return failure;
+}
+
 Failure Postmortem::verdict(const std::string& log_directory) const {
   TRIREME_CHECK(something_failed());
   const auto rank = worst_rank();
@@ -197,10 +219,7 @@ Failure Postmortem::verdict(const std::string& log_directory) const {
   if (rank_is_first) {
     failure = rank_failure(*rank, log_directory);
   } else {
-    failure.subject = "the agent of " + agent->first;
-    failure.node = agent->first;
-    failure.cause = cause_of(agent->second);
-    failure.log = fmt::format("{}/agent-{}.log", log_directory, agent->first);
+    failure = agent_failure(agent->first, agent->second, log_directory);
   }
   std::vector<std::pair<int, std::string>> cascade;
   for (size_t r = 0; r < ranks_.size(); ++r) {

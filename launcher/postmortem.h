@@ -66,6 +66,9 @@ class Postmortem {
   // Adds how the agent's process ended to what was said about it.
   void agent_ended(const std::string& node, const ExitStatus& status);
 
+  // For so long that agents may have left because of it.
+  void controller_stood_still(double seconds) { stood_still_ = seconds; }
+
   // True as soon as anything has been reported that must end the run.
   bool something_failed() const;
   // The verdict. Only when something_failed().
@@ -101,11 +104,14 @@ class Postmortem {
   std::optional<int> worst_rank() const;
   const std::pair<const std::string, AgentCase>* worst_agent() const;
   Failure rank_failure(int rank, const std::string& log_directory) const;
+  Failure agent_failure(const std::string& node, const AgentCase& agent,
+                        const std::string& log_directory) const;
 
   std::vector<std::string> names_;
   std::vector<std::string> nodes_;
   std::vector<RankCase> ranks_;
   std::map<std::string, AgentCase> agents_;
+  double stood_still_ = 0;
   int reports_ = 0;
 };
 

@@ -52,13 +52,22 @@ std::vector<std::string> merged_environment(const std::map<std::string, std::str
 
 using DescriptorPairs = std::vector<std::pair<int, int>>;  // number in the child, number here
 
+// Through a pipe that exec closes, the parent learns why there was none.
+[[noreturn]] void not_run(int why) {
+  const int reason = errno;
+  if (write(why, &reason, sizeof reason) != sizeof reason) {
+    _exit(kNotRun);  // it learns that from the exit code
+  }
+  _exit(kNotRun);
+}
+
 // Between fork and exec only calls that are safe there (signal-safety(7)): no allocation, no locks.
 [[noreturn]] void become(char** arguments, char** environment, DescriptorPairs& descriptors,
-                         pid_t parent, bool dies_with_parent) {
+                         int why, pid_t parent, bool dies_with_parent) {
   sigset_t none;
   sigemptyset(&none);
   sigprocmask(SIG_SETMASK, &none, nullptr);
-  for (const int ignored : {SIGINT, SIGTERM, SIGPIPE}) {
+  for (const int ignored : {SIGINT, SIGTERM, SIGHUP, SIGPIPE}) {
     signal(ignored, SIG_DFL);
   }
   setsid();
@@ -68,20 +77,37 @@ using DescriptorPairs = std::vector<std::pair<int, int>>;  // number in the chil
       _exit(kNotRun);
     }
   }
-  int last = 2;
-  for (auto& [target, source] :
-       descriptors) {  // out of the way first: a source may be another's target
-    source = fcntl(source, F_DUPFD, kFirstFreeDescriptor);
+  const auto out_of_the_way = [why](int descriptor) {
+    const int moved = fcntl(descriptor, F_DUPFD_CLOEXEC, kFirstFreeDescriptor);
+    if (moved < 0) {
+      not_run(why);
+    }
+    return moved;
+  };
+  const int why_moved = out_of_the_way(why);
+  for (auto& [target, source] : descriptors) {  // a source may be another's target
+    source = out_of_the_way(source);
   }
+  int last = 2;
   for (const auto& [target, source] : descriptors) {
     if (dup2(source, target) < 0) {
-      _exit(kNotRun);
+      not_run(why_moved);
     }
     last = std::max(last, target);
   }
-  close_range(static_cast<unsigned>(last) + 1, UINT_MAX, 0);
+  close_range(static_cast<unsigned>(last) + 1, UINT_MAX, CLOSE_RANGE_CLOEXEC);
   execve(arguments[0], arguments, environment);
-  _exit(kNotRun);
+  not_run(why_moved);
+}
+
+// Of a child that could not run its program, or 0.
+int reason_not_run(int why) {
+  int reason = 0;
+  ssize_t n = 0;
+  do {
+    n = read(why, &reason, sizeof reason);
+  } while (n < 0 && errno == EINTR);
+  return n == sizeof reason ? reason : 0;
 }
 
 }  // namespace
@@ -106,14 +132,26 @@ Process Process::start(const ProcessSpec& spec) {
   std::vector<char*> argument_pointers = pointers(arguments);
   std::vector<char*> environment_pointers = pointers(environment);
   DescriptorPairs descriptors(spec.descriptors.begin(), spec.descriptors.end());
+  std::array<int, 2> why{};
+  if (pipe2(why.data(), O_CLOEXEC) != 0) {
+    throw system_error("cannot start a process");
+  }
+  const Descriptor reading(why[0]);
+  Descriptor writing(why[1]);
   const pid_t parent = getpid();
   const pid_t child = fork();
   if (child < 0) {
     throw system_error("cannot start a process");
   }
   if (child == 0) {
-    become(argument_pointers.data(), environment_pointers.data(), descriptors, parent,
-           spec.dies_with_parent);
+    become(argument_pointers.data(), environment_pointers.data(), descriptors, writing.get(),
+           parent, spec.dies_with_parent);
+  }
+  writing = Descriptor();
+  if (const int reason = reason_not_run(reading.get()); reason != 0) {
+    waitpid(child, nullptr, 0);
+    errno = reason;
+    throw system_error(arguments.front());
   }
   // As a system call: glibc 2.36 declares its wrapper without extern "C".
   Descriptor ended(static_cast<int>(syscall(SYS_pidfd_open, child, 0)));
@@ -128,7 +166,10 @@ Process Process::start(const ProcessSpec& spec) {
 
 std::optional<ExitStatus> Process::poll() {
   int status = 0;
-  if (!status_ && waitpid(pid_, &status, WNOHANG) == pid_) {
+  const pid_t ended = status_ ? 0 : waitpid(pid_, &status, WNOHANG);
+  if (ended < 0 && errno == ECHILD) {
+    status_ = ExitStatus{.code = kNotRun};  // somebody else has seen how
+  } else if (ended == pid_) {
     status_ = exit_status(status);
     status_->by_us = std::find(sent_.begin(), sent_.end(), status_->signal) != sent_.end();
   }

@@ -41,7 +41,8 @@ struct ProcessSpec {
 // ends nor awaits the child.
 class Process {
  public:
-  // Throws Error(failed) when the program cannot be run or no process be made.
+  // Returns once the program runs. Throws Error(failed) when it cannot be run or no process be
+  // made.
   static Process start(const ProcessSpec& spec);
 
   pid_t pid() const { return pid_; }

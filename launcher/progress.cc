@@ -3,6 +3,7 @@
 #include <fmt/format.h>
 
 #include <cmath>
+#include <utility>
 
 #include "launcher/clock.h"
 #include "topology/base/say.h"
@@ -49,12 +50,8 @@ Progress::Progress(std::FILE* out, bool terminal, int total_steps)
     : out_(out), terminal_(terminal), total_steps_(total_steps) {}
 
 void Progress::say(const std::string& text) {
-  if (line_open_) {
-    trireme::say(out_, "\r\033[K");
-    line_open_ = false;
-  }
-  trireme::say(out_, "{}\n", text);
-  std::fflush(out_);
+  say_in_passing(out_, fmt::format("{}{}\n", line_open_ ? "\r\033[K" : "", text));
+  line_open_ = false;
 }
 
 void Progress::step(const nlohmann::json& metrics) {
@@ -77,19 +74,15 @@ void Progress::step(const nlohmann::json& metrics) {
 
 void Progress::show(const std::string& line, bool last) {
   if (!terminal_) {
-    trireme::say(out_, "{}\n", line);
-  } else {
-    trireme::say(out_, "\r\033[K{}{}", line, last ? "\n" : "");
-    line_open_ = !last;
+    say_in_passing(out_, line + "\n");
+    return;
   }
-  std::fflush(out_);
+  say_in_passing(out_, fmt::format("\r\033[K{}{}", line, last ? "\n" : ""));
+  line_open_ = !last;
 }
 
 void Progress::close() {
-  if (line_open_) {
-    trireme::say(out_, "\n");
-    line_open_ = false;
-  }
+  if (std::exchange(line_open_, false)) say_in_passing(out_, "\n");
 }
 
 }  // namespace trireme

@@ -10,7 +10,7 @@ namespace trireme {
 
 // Shows a run to whoever watches `out`: on a terminal one line that is rewritten, elsewhere a line
 // at the first and last step and at most every two seconds in between. Adds up the totals on the
-// way.
+// way. Nobody who watches and does not read keeps the run from going on.
 class Progress : public RunObserver {
  public:
   Progress(std::FILE* out, bool terminal, int total_steps);

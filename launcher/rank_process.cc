@@ -74,7 +74,7 @@ RankProcess RankProcess::start(const Spec& spec) {
 
   ProcessSpec process{
       .arguments = {spec.program, spec.run_directory, fmt::format("{}", spec.rank.value)},
-      .environment = {{"TRIREME_RESUME", spec.resume}},  // empty where there is nothing to resume
+      .environment = {{kResumeVariable, spec.resume}, {kListenVariable, spec.listen}},
       .descriptors = {{0, nothing.get()},
                       {1, log.get()},
                       {2, log.get()},

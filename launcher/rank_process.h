@@ -17,6 +17,7 @@ class RankProcess {
     std::string program;
     std::string run_directory;
     std::string resume;  // checkpoint directory; empty: from the start
+    std::string listen;  // where its peers reach it
     Rank rank;
   };
   // The rank dies with the calling thread. Throws Error(failed).

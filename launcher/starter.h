@@ -20,6 +20,8 @@ struct AgentOrder {
   Secret secret;
   int generation = 1;  // of the run: agents of an earlier one are refused
   std::string run_directory;
+  std::string listen =
+      {};  // name or address of this node by which the ranks of others reach its ranks
 };
 nlohmann::json to_json(const AgentOrder& order);
 // Throws Error(failed) when the text is not an order.
@@ -43,7 +45,8 @@ class AgentStarter {
   virtual void end_all() = 0;
 };
 
-// Every node of the plan on this machine: one process per node that runs `program agent`.
+// Every node of the plan on this machine, whatever its name: one process per node that runs
+// `program agent`.
 std::unique_ptr<AgentStarter> make_local_starter(const std::string& program);
 
 }  // namespace trireme

@@ -13,6 +13,7 @@
 #include <nlohmann/json.hpp>
 #include <string>
 
+#include "planner/plan/protocol.h"
 #include "planner/plan/rehearsal.h"
 #include "planner/plan/run_directory.h"
 #include "runtime/checkpoint/checkpoint.h"
@@ -38,6 +39,12 @@ int threads_for(const Plan& plan, Rank rank) {
   int ranks = 0;
   for (const auto& placed : plan.placement) ranks += placed.node == node ? 1 : 0;
   return std::max(1, usable_cores() / std::max(1, ranks));
+}
+
+// By whoever started this rank.
+std::string told(const char* variable) {
+  const char* value = std::getenv(variable);
+  return value != nullptr ? value : "";
 }
 
 double tokens_of_step(const Plan& plan) {
@@ -117,11 +124,10 @@ void run_training(const Plan& plan, Rank rank, const Rendezvous& rendezvous, Con
   const int ranks = plan.layout.ranks();
   resources.device = make_cpu_device(threads_for(plan, rank));
   resources.transport = connect_gloo(rank, ranks, everybody_else(rank, ranks),
-                                     plan.placement[rank.value].node, rendezvous, kReceivePatience);
-  const char* resume = std::getenv("TRIREME_RESUME");
+                                     told(kListenVariable), rendezvous, kReceivePatience);
   Trainer trainer(plan, rank, *resources.device, *resources.transport, control.status(),
                   {.trace_path = run.rank_trace(rank),
-                   .checkpoint_path = resume != nullptr ? resume : "",
+                   .checkpoint_path = told(kResumeVariable),
                    .mutations = {},
                    .note = [&](const std::string& text) { control.note(text); }});
   const bool stopped = train(plan, rank, trainer, control, run);
@@ -133,12 +139,11 @@ void run_training(const Plan& plan, Rank rank, const Rendezvous& rendezvous, Con
   control.done(stopped, trainer.next_step(), nlohmann::json::object());
 }
 
-// All ranks of a rehearsal are on this machine, wherever the plan places them.
 void run_rehearsal(const Plan& plan, const Rehearsal& rehearsal, Rank rank,
                    const Rendezvous& rendezvous, ControlClient& control, const RunDirectory& run,
                    std::unique_ptr<Transport>& transport) {
-  transport = connect_gloo(rank, plan.layout.ranks(), rehearsal_peers(plan, rank), "127.0.0.1",
-                           rendezvous, kReceivePatience);
+  transport = connect_gloo(rank, plan.layout.ranks(), rehearsal_peers(plan, rank),
+                           told(kListenVariable), rendezvous, kReceivePatience);
   RehearsalTrainer trainer(plan, rank, rehearsal, *transport, control.status(),
                            run.rank_trace(rank));
   double together = 0;

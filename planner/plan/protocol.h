@@ -16,6 +16,8 @@ namespace trireme {
 // string "type". Frames above the limit are refused before they are read, so no stranger makes a
 // peer allocate.
 inline constexpr uint32_t kMaxFrameBytes = 16 * 1024 * 1024;
+// Of a rank, whose messages an agent wraps in its own: they may grow as they are written anew.
+inline constexpr uint32_t kMaxRankFrameBytes = kMaxFrameBytes / 4;
 // Before a peer has proved that it knows the run's secret it may send no more than this per frame.
 inline constexpr uint32_t kMaxGreetingBytes = 1024;
 inline constexpr int kProtocolVersion = 1;
@@ -66,6 +68,10 @@ class FrameReader {
 //     {"type":"value", "id":, "value":}   or {"type":"value", "id":, "error":"timed out ..."}
 //     {"type":"stop"}                     finish the current step, save, exit 0
 inline constexpr int kControlDescriptor = 3;
+// What a rank is told by its environment: the checkpoint to go on from, empty for none, and the
+// name or address of its node by which other ranks reach it.
+inline constexpr const char* kResumeVariable = "TRIREME_RESUME";
+inline constexpr const char* kListenVariable = "TRIREME_LISTEN";
 // The status page (planner/plan/status_page.h) is inherited as this descriptor.
 inline constexpr int kStatusDescriptor = 4;
 inline constexpr double kHeartbeatSeconds = 1.0;

@@ -6,6 +6,7 @@
 #include <gloo/transport/pair.h>
 #include <gloo/transport/tcp/device.h>
 #include <gloo/transport/unbound_buffer.h>
+#include <netdb.h>
 #include <sched.h>
 #include <condition_variable>
 #include <deque>
@@ -48,6 +49,17 @@ class PoliteThreads {
 
   int before_;  // another than the usual one is somebody's choice
 };
+
+// Gloo takes it for granted that there is an address of that name.
+void require_address(const std::string& host) {
+  addrinfo* found = nullptr;
+  const int failure = getaddrinfo(host.c_str(), nullptr, nullptr, &found);
+  if (failure != 0) {
+    throw Error(ErrorKind::failed,
+                fmt::format("cannot listen at \"{}\": {}", host, gai_strerror(failure)));
+  }
+  freeaddrinfo(found);
+}
 
 // Where a rank listens for each of its peers, as text: "peer:hex peer:hex ". Bytes travel as hex.
 class Addresses {
@@ -195,6 +207,7 @@ class GlooTransport final : public Transport {
 std::unique_ptr<Transport> connect_gloo(Rank rank, int size, const std::vector<Rank>& peers,
                                         const std::string& host, const Rendezvous& rendezvous,
                                         std::chrono::milliseconds patience) {
+  require_address(host);
   gloo::transport::tcp::attr attributes;
   attributes.hostname = host;
   const PoliteThreads polite;

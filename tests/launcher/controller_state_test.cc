@@ -3,6 +3,7 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
+#include <algorithm>
 #include <csignal>
 
 #include "planner/plan/protocol.h"
@@ -201,11 +202,17 @@ TEST(ControllerState, ARankThatCannotUseItsInputEndsTheRunAsBadInput) {
 
 TEST(ControllerState, ARankThatCannotBeKilledDelaysTheEndByOneAndAHalfSeconds) {
   Rehearsal run;
+  run.connect().feed(AgentSaid{0, {{"type", "spawned"}, {"rank", 1}, {"pid", 4711}}});
   run.train().at(1).ended(2, {.code = 3});
   run.tick(2.4);
   EXPECT_EQ(run.phase(), Phase::aborting);
   run.tick(2.6);
   EXPECT_EQ(run.phase(), Phase::leaving);
+  const auto left = std::find_if(run.events.begin(), run.events.end(),
+                                 [](const Json& event) { return event["event"] == "rank_left"; });
+  ASSERT_NE(left, run.events.end());
+  EXPECT_EQ((*left)["rank"], 1);
+  EXPECT_EQ((*left)["pid"], 4711);
   run.tick(3.7);
   EXPECT_EQ(run.phase(), Phase::finished);
 }
@@ -358,15 +365,27 @@ TEST(ControllerState, ARankThatOthersLostIsNamedBeforeThem) {
   EXPECT_EQ(run.outcome().failure->cascade.size(), 3U);
 }
 
-TEST(ControllerState, ALostPeerThatThereIsNotIsRefused) {
-  Rehearsal run;
-  run.train();
-  const Json lost = {{"type", "failed"}, {"kind", "peer_lost"}, {"message", "reset"}};
-  for (const int peer : {-1, 4}) {
-    Json message = lost;
-    message["peer"] = peer;
-    EXPECT_THROW(run.say(0, message), Error) << peer;
+TEST(ControllerState, NonsenseFromARankIsItsFailureAndNotItsAgents) {
+  const Json lost = {{"type", "failed"}, {"kind", "peer_lost"}, {"message", "reset"}, {"peer", 4}};
+  Json below = lost;
+  below["peer"] = -1;
+  for (const Json& message : {lost, below, Json{{"type", "step"}}, Json{{"type", "busy"}}}) {
+    Rehearsal run;
+    run.train().say(1, message);
+    for (const int r : {0, 1, 2, 3}) run.ended(r, kOurKill);
+    run.agents_leave();
+    EXPECT_EQ(run.outcome().failure->rank, 1) << message;
+    EXPECT_THAT(run.outcome().failure->cause, HasSubstr("it talked nonsense")) << message;
   }
+}
+
+TEST(ControllerState, AControllerThatStoodStillIsBlamedForTheAgentsThatLeft) {
+  Rehearsal run;
+  run.train().at(0.5).say(0, {{"type", "started"}});
+  run.at(9).feed(AgentLost{0, "it closed the connection"}).feed(AgentEnded{0, {.code = 1}});
+  run.all_ended(kOurKill).agents_leave();
+  EXPECT_EQ(run.outcome().failure->subject, "the controller");
+  EXPECT_THAT(run.outcome().failure->cause, HasSubstr("stood still for 8 s"));
 }
 
 // A fact without a row in the table means nothing: in every phase, events that do not concern it

@@ -133,6 +133,18 @@ TEST_F(HostileClient, JunkIsClosedAtOnce) {
   run_.await("stranger_closed");
 }
 
+TEST_F(HostileClient, WhatFollowsARefusedHelloIsNotHeard) {
+  const std::string hello = encode_frame({{"type", "hello"}});
+  for (int times : {2, 3, 20}) {
+    std::string all;
+    for (int i = 0; i < times; ++i) all += hello;
+    Client client(port_);
+    client.receive();  // the challenge: what is sent now arrives in one piece
+    client.send_bytes(all);
+    EXPECT_TRUE(client.closed_by_peer());
+  }
+}
+
 TEST_F(HostileClient, AHeaderOfFourGibibytesIsClosedBeforeItsBody) {
   Client client(port_);
   client.send_bytes("\xff\xff\xff\xff");

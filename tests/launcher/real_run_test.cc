@@ -4,6 +4,8 @@
 
 #include <chrono>
 #include <csignal>
+#include <filesystem>
+#include <fstream>
 
 #include "tests/launcher/scripted_run.h"
 
@@ -175,6 +177,7 @@ TEST(RealRun, TheSecondSignalTerminatesAndTheThirdKills) {
   run.await("rank_started", 1);
   kill(controller.pid(), SIGINT);
   run.await("rank_done", 0);
+  std::ignore = usleep(250000);
   kill(controller.pid(), SIGINT);
   EXPECT_TRUE(run.await("stop_asked")["signal"] == SIGINT);
   std::ignore = usleep(300000);
@@ -184,6 +187,30 @@ TEST(RealRun, TheSecondSignalTerminatesAndTheThirdKills) {
   EXPECT_TRUE(all_gone(run, 0.5));
   EXPECT_THAT(run.read("console"), HasSubstr("SIGTERM to every rank"));
   EXPECT_THAT(run.read("console"), HasSubstr("SIGKILL to every rank"));
+}
+
+// A signal to the process and one to its group right after, as `timeout` sends them; and the
+// terminal is gone.
+TEST(RealRun, SignalsThatComeTogetherAreOneWishAndAHangUpIsOneToo) {
+  for (const auto& [signal, code] : {std::pair(SIGTERM, 143), std::pair(SIGHUP, 129)}) {
+    const ScratchRun run;
+    ControllerProcess controller(run, 1, 2, kEndless);
+    run.await("rank_started", 1);
+    kill(controller.pid(), signal);
+    std::ignore = usleep(1000);
+    kill(controller.pid(), signal);
+    EXPECT_EQ(controller.wait(5), code);
+    EXPECT_THAT(outcome_of(run)["checkpoint"], HasSubstr("checkpoints/step-"));
+  }
+}
+
+TEST(RealRun, AProgramThatCannotRunIsNamedWithTheReason) {
+  const ScratchRun run;
+  std::ofstream(run.path() + "/rank") << "no program\n";
+  std::filesystem::permissions(run.path() + "/rank", std::filesystem::perms::owner_all);
+  ControllerProcess controller(run, 1, 2, {{"TRIREME_RANK_PROGRAM", run.path() + "/rank"}});
+  EXPECT_EQ(controller.wait(5), 1);
+  EXPECT_THAT(outcome_of(run)["failure"]["cause"], HasSubstr("/rank: Exec format error"));
 }
 
 TEST(RealRun, NonsenseFromARankIsItsFailure) {

@@ -1,9 +1,14 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
+#include <fcntl.h>
+#include <poll.h>
 #include <sys/resource.h>
+#include <unistd.h>
 
+#include <array>
 #include <csignal>
+#include <cstdio>
 #include <filesystem>
 #include <fstream>
 
@@ -92,6 +97,32 @@ TEST(Progress, ShowsStepLossSpeedBubbleAndTimeLeft) {
   EXPECT_EQ(progress_line(metrics, 200, 80),
             "step 12/200  loss 4.1234  12.3k tokens/s  bubble 12.5 %  1m 20s left");
   EXPECT_EQ(progress_line({{"step", 0}}, 3, -1), "step 1/3");
+}
+
+// Nobody reads the pipe, and it is full: a run must go on.
+TEST(Progress, WaitsForNobodyWhoWatches) {
+  std::array<int, 2> ends{};
+  ASSERT_EQ(pipe(ends.data()), 0);
+  fcntl(ends[1], F_SETFL, O_NONBLOCK);
+  while (write(ends[1], "x", 1) == 1) {
+  }
+  fcntl(ends[1], F_SETFL, 0);
+  std::FILE* out = fdopen(ends[1], "w");
+  Progress progress(out, false, 2);
+  progress.say("nobody hears this");
+  progress.step({{"step", 0}, {"loss", 2.0}});
+  EXPECT_EQ(progress.totals().steps(), 1);
+  char byte = 0;
+  while (read(ends[0], &byte, 1) == 1 && byte == 'x') {  // until the listener is back
+    pollfd more{ends[0], POLLIN, 0};
+    if (poll(&more, 1, 0) == 0) break;
+  }
+  progress.say("this is heard");
+  std::array<char, 64> heard{};
+  EXPECT_GT(read(ends[0], heard.data(), heard.size()), 0);
+  EXPECT_STREQ(heard.data(), "this is heard\n");
+  std::fclose(out);
+  close(ends[0]);
 }
 
 TEST(Progress, DurationsAreShort) {

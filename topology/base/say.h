@@ -2,8 +2,10 @@
 
 #include <fmt/format.h>
 
+#include <chrono>
 #include <cstdio>
 #include <string>
+#include <string_view>
 #include <utility>
 
 namespace trireme {
@@ -15,5 +17,10 @@ void say(std::FILE* out, fmt::format_string<Values...> format, Values&&... value
   const std::string text = fmt::format(format, std::forward<Values>(values)...);
   std::fwrite(text.data(), 1, text.size(), out);
 }
+
+// The same where nothing may wait for who listens, such as a terminal that was stopped or a pager:
+// a text that cannot be written within `patience` is lost from there on.
+void say_in_passing(std::FILE* out, std::string_view text,
+                    std::chrono::milliseconds patience = std::chrono::milliseconds(0));
 
 }  // namespace trireme
