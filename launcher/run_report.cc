@@ -12,6 +12,16 @@
 namespace trireme {
 namespace {
 
+// As a word for a shell.
+std::string shell_word(const std::string& text) {
+  constexpr const char* kPlain =
+      "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789-_./+,:@%";
+  if (!text.empty() && text.find_first_not_of(kPlain) == std::string::npos) return text;
+  std::string word = "'";
+  for (const char c : text) word += c == '\'' ? "'\\''" : std::string(1, c);
+  return word + "'";
+}
+
 using Json = nlohmann::json;
 
 Json measured(double value) {
@@ -148,7 +158,8 @@ std::string summary_text(const RunReport& report) {
     text += "no checkpoint was written\n";
   } else if (outcome.stopped) {
     text += fmt::format("to go on: trireme run {} --resume {}\n",
-                        RunDirectory{report.run_directory}.plan(), report.run_directory);
+                        shell_word(RunDirectory{report.run_directory}.plan()),
+                        shell_word(report.run_directory));
   }
   return text;
 }
@@ -165,6 +176,7 @@ std::string merge_traces(const std::string& run_directory, int ranks) {
   }
   std::ofstream file(directory.merged_trace(), std::ios::binary);
   file << "[" << merged << "]\n";
+  file.close();
   return file ? directory.merged_trace() : "";
 }
 

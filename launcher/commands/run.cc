@@ -1,23 +1,31 @@
 #include "launcher/commands/run.h"
 
+#include <fcntl.h>
 #include <fmt/chrono.h>
 #include <fmt/format.h>
 #include <unistd.h>
 
 #include <CLI/CLI.hpp>
+#include <cctype>
+#include <cerrno>
 #include <chrono>
 #include <csignal>
+#include <cstring>
 #include <ctime>
 #include <filesystem>
 #include <memory>
+#include <nlohmann/json.hpp>
 #include <string>
+#include <tuple>
 #include <vector>
 
 #include "launcher/checkpoints.h"
 #include "launcher/clock.h"
 #include "launcher/commands/common.h"
 #include "launcher/commands/report.h"
+#include "launcher/commands/terminal.h"
 #include "launcher/controller.h"
+#include "launcher/events.h"
 #include "launcher/preflight.h"
 #include "launcher/process.h"
 #include "launcher/progress.h"
@@ -85,11 +93,11 @@ std::string obtain_checkpoint(const std::string& resume, int steps) {
   if (resume.empty()) {
     return "";
   }
-  if (!fs::exists(resume)) {
+  std::error_code error;
+  if (!fs::exists(resume, error)) {
     throw Error(ErrorKind::bad_input,
-                fmt::format("--resume {}: found nothing there, expected a run "
-                            "directory or a checkpoint",
-                            resume));
+                fmt::format("--resume {}: {}, expected a run directory or a checkpoint", resume,
+                            error ? error.message() : "found nothing there"));
   }
   std::vector<std::string> skipped;
   const auto found = find_checkpoint(resume, skipped);
@@ -105,19 +113,80 @@ std::string obtain_checkpoint(const std::string& resume, int steps) {
   return found->directory;
 }
 
-// An empty or new directory with the plan and the job in it.
-RunDirectory make_run_directory(const RunOptions& options, const Plan& plan) {
-  const std::string name = options.run_directory.empty()
-                               ? fmt::format("runs/{}-{:%Y%m%d-%H%M%S}", plan.job.name,
-                                             fmt::localtime(std::time(nullptr)))
-                               : options.run_directory;
-  RunDirectory directory{fs::absolute(name).lexically_normal()};
+Error unusable(const std::string& directory, const std::string& why) {
+  return {ErrorKind::bad_input, fmt::format("--run-dir {}: {}", directory, why)};
+}
+
+// A new directory or an empty one; false: it is another's. No two runs get the same.
+bool claim(const std::string& name, const std::string& path) {
   std::error_code error;
-  if (fs::exists(directory.root) && !fs::is_empty(directory.root, error)) {
-    throw Error(
-        ErrorKind::bad_input,
-        fmt::format("--run-dir {}: found files in it, expected a new or empty directory", name));
+  fs::create_directories(fs::path(path).parent_path(), error);
+  if (!error && fs::create_directory(path, error)) {
+    return true;
   }
+  const fs::file_type type = fs::status(path, error).type();
+  if (type != fs::file_type::directory && type != fs::file_type::not_found && !error) {
+    throw unusable(name, "is no directory");
+  }
+  if (!error && !fs::is_empty(path, error) && !error) {
+    return false;
+  }
+  if (error) {
+    throw unusable(name, error.message());
+  }
+  const int plan = open(RunDirectory{path}.plan().c_str(), O_CREAT | O_EXCL | O_CLOEXEC, 0644);
+  if (plan < 0 && errno != EEXIST) {
+    throw unusable(name, std::strerror(errno));
+  }
+  close(plan);
+  return plan >= 0;
+}
+
+// Messages hold it as JSON text.
+void require_utf8(const std::string& name) {
+  try {
+    std::ignore = nlohmann::json(name).dump();
+  } catch (const nlohmann::json::exception&) {
+    throw unusable(printable(name), "is no UTF-8 text");
+  }
+}
+
+// What a job is called, as part of a file's name.
+std::string file_name_of(const std::string& job) {
+  constexpr size_t kMost = 80;
+  std::string name = job.substr(0, kMost);
+  for (char& c : name) {
+    const bool plain = std::isalnum(static_cast<unsigned char>(c)) != 0 || c == '.' || c == '_';
+    if (!plain) c = '-';
+  }
+  return name.starts_with('.') ? "-" + name : name;
+}
+
+// Of its own where none is given.
+std::string claimed_directory(const RunOptions& options, const Plan& plan) {
+  const auto path_of = [](const std::string& name) {
+    return fs::absolute(name).lexically_normal().string();
+  };
+  if (!options.run_directory.empty()) {
+    require_utf8(options.run_directory);
+    if (claim(options.run_directory, path_of(options.run_directory))) {
+      return path_of(options.run_directory);
+    }
+    throw unusable(options.run_directory, "found files in it, expected a new or empty directory");
+  }
+  const std::string name = fmt::format("runs/{}-{:%Y%m%d-%H%M%S}", file_name_of(plan.job.name),
+                                       fmt::localtime(std::time(nullptr)));
+  for (int number = 1;; ++number) {
+    const std::string next = number == 1 ? name : fmt::format("{}-{}", name, number);
+    if (claim(next, path_of(next))) {
+      return path_of(next);
+    }
+  }
+}
+
+// With the plan and the job in it.
+RunDirectory make_run_directory(const RunOptions& options, const Plan& plan) {
+  RunDirectory directory{claimed_directory(options, plan)};
   write_run_directory(directory, plan);
   if (options.target.emulated()) {
     write_text_file(directory.rehearsal(), to_toml(rehearsal_of(options.rehearsal)));
@@ -137,14 +206,17 @@ int run(const RunOptions& options) {
   const RunDirectory directory = make_run_directory(options, plan);
   if (!options.json) {
     fmt::print("{}run directory: {}\n\n", plan_table(plan), directory.root);
-    std::fflush(stdout);
+    if (std::fflush(stdout) != 0) {
+      throw Error(ErrorKind::failed,
+                  fmt::format("cannot write the plan to stdout: {}", std::strerror(errno)));
+    }
   }
   std::signal(SIGPIPE, SIG_IGN);  // a reader of our output that leaves must not end the training
   const double begin = monotonic_seconds();
-  Progress progress(stderr, isatty(STDERR_FILENO) == 1, plan.job.training.steps);
+  Progress progress(stderr, stderr_rewrites_lines(), plan.job.training.steps);
   const auto starter = make_local_starter(program_path());
-  Controller controller(controller_setup(plan, directory.root, resume), *starter, progress);
-  const RunOutcome outcome = controller.run();
+  const RunOutcome outcome =
+      Controller(controller_setup(plan, directory.root, resume), *starter, progress).run();
   progress.close();
   remove_partial_checkpoints(directory.root);
   const RunReport report{plan,
@@ -161,7 +233,7 @@ int run(const RunOptions& options) {
   }
   std::fflush(stdout);
   if (outcome.failure) {
-    say(stderr, "{}", to_text(*outcome.failure));
+    say_in_passing(stderr, to_text(*outcome.failure));
   }
   return outcome.exit_code;
 }

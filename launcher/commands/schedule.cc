@@ -168,9 +168,16 @@ void add_schedule_command(CLI::App& app, int& exit_status) {
   sub->add_option("--compare", command->compare,
                   "several, at equal work per rank: names, or CSV files, as in 1f1b,zb-h1,mine.csv")
       ->delimiter(',');
-  sub->add_option("--from-trace", command->from_trace,
-                  "a run directory: what really happened beside what was predicted");
-  sub->add_option("--step", command->step, "which step of --from-trace (the last)");
+  auto* from_trace =
+      sub->add_option("--from-trace", command->from_trace,
+                      "a run directory: what really happened beside what was predicted");
+  for (const char* of_a_plan :
+       {"--pipeline", "--microbatches", "--chunks", "--group", "--warm-up", "--latency-aware",
+        "--costs", "--stage-costs", "--memory-limit", "--sends", "--missing"}) {
+    from_trace->excludes(sub->get_option(of_a_plan));
+  }
+  sub->add_option("--step", command->step, "which step of --from-trace (the last)")
+      ->needs(from_trace);
   sub->add_option("--format", command->format, "table, csv, json or svg")
       ->check(CLI::IsMember({"table", "csv", "json", "svg"}));
   sub->add_flag("--json", command->json, "the same as --format json")->excludes("--format");

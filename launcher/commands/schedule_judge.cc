@@ -132,10 +132,13 @@ void choose(const ScheduleQuestion& question, const Costs& costs, int chunks,
   judged.schedule = std::move(judged.choice->schedule);
 }
 
+void require_sizes(const ScheduleQuestion& question) {
+  if (question.pipeline >= 1 && question.micro_batches >= 1) return;
+  throw bad("schedule: expected --pipeline and --microbatches with a named schedule");
+}
+
 void build(const ScheduleQuestion& question, JudgedSchedule& judged) {
-  if (question.pipeline < 1 || question.micro_batches < 1) {
-    throw bad("schedule: expected --pipeline and --microbatches with a named schedule");
-  }
+  require_sizes(question);
   require_built(question.name);
   const Costs costs = costs_of(question);
   const int chunks = chunks_of(question, costs);
@@ -177,13 +180,16 @@ void read(const ScheduleQuestion& question, JudgedSchedule& judged) {
   judged.costs = shared_out(question, costs, schedule.chunks());
 }
 
+bool is_file(const std::string& name) {
+  return name.size() > 4 && name.ends_with(".csv");
+}
+
 // The question about one of several schedules, at equal work of each pipeline rank.
 ScheduleQuestion question_about(ScheduleQuestion question, const std::string& name) {
   question.name = question.file = "";
   question.equal_work = true;
-  const bool is_file = name.size() > 4 && name.ends_with(".csv");
-  (is_file ? question.file : question.name) = name;
-  if (is_file) {
+  (is_file(name) ? question.file : question.name) = name;
+  if (is_file(name)) {
     question.chunks.reset();
     return question;
   }
@@ -219,8 +225,24 @@ JudgedSchedule judge(const ScheduleQuestion& question) {
   return judged;
 }
 
+namespace {
+
+// What is wrong with the question itself is no answer about any of the schedules.
+void check_question(const ScheduleQuestion& question, const std::vector<std::string>& names) {
+  costs_of(question);
+  if (std::all_of(names.begin(), names.end(), is_file)) return;
+  require_sizes(question);
+  const size_t limits = question.memory_limit ? question.memory_limit->size() : 1;
+  if (limits == 1 || limits == static_cast<size_t>(question.pipeline)) return;
+  throw bad(fmt::format("--memory-limit: found {} numbers, expected one or {}", limits,
+                        question.pipeline));
+}
+
+}  // namespace
+
 std::vector<JudgedSchedule> judge_all(const ScheduleQuestion& question,
                                       const std::vector<std::string>& names) {
+  check_question(question, names);
   std::vector<std::string> known = built_schedules();
   known.emplace_back("auto");
   std::vector<JudgedSchedule> all;

@@ -46,11 +46,13 @@ void run(const ShowCommand& command) {
     throw Error(ErrorKind::bad_input,
                 fmt::format("{}: the schedule cannot run: {}", command.plan, verdict.reason));
   }
-  if (command.html.empty() && command.svg.empty() && command.trace.empty()) {
-    fmt::print("{}", command.json ? plan_json(plan).dump(2) + "\n"
-                                  : plan_table(plan, nullptr, stdout_takes_colour()));
-    return;
+  const bool draws = !command.html.empty() || !command.svg.empty() || !command.trace.empty();
+  if (command.json) {
+    fmt::print("{}\n", plan_json(plan).dump(2));
+  } else if (!draws) {
+    fmt::print("{}", plan_table(plan, nullptr, stdout_takes_colour()));
   }
+  if (!draws) return;
   const Simulation simulation = simulate(plan.schedule, drawing_costs(plan));
   Timeline timeline = timeline_of(plan.schedule, simulation);
   timeline.title = fmt::format("{} on {}: predicted timeline of {}", plan.job.name, plan.cluster,

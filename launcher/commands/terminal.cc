@@ -22,6 +22,10 @@ bool stdout_takes_colour() {
          environment("TERM") != "dumb";
 }
 
+bool stderr_rewrites_lines() {
+  return isatty(STDERR_FILENO) == 1 && environment("TERM") != "dumb";
+}
+
 int stdout_columns() {
   winsize size = {};
   if (isatty(STDOUT_FILENO) != 1 || ioctl(STDOUT_FILENO, TIOCGWINSZ, &size) != 0 ||

@@ -215,7 +215,9 @@ TEST_F(PlanCommand, ShowDrawsPagePictureAndTrace) {
   ASSERT_EQ(trireme(std::string("plan job.toml --cluster cluster.toml -o plan.toml ") + kEightRanks)
                 .status,
             0);
-  ASSERT_EQ(trireme("show plan.toml --html p.html --svg p.svg --trace p.json").status, 0);
+  const Answer answer = trireme("show plan.toml --html p.html --svg p.svg --trace p.json --json");
+  ASSERT_EQ(answer.status, 0);
+  EXPECT_EQ(answer.json()["layout"]["tensor"], 2);
   EXPECT_THAT(read("p.svg"), StartsWith("<svg "));
   EXPECT_THAT(read("p.html"), HasSubstr("<svg "));
   int ops = 0;

@@ -2,6 +2,7 @@
 
 #include <gtest/gtest.h>
 
+#include <cmath>
 #include <cstdlib>
 #include <filesystem>
 #include <fstream>
@@ -161,6 +162,70 @@ TEST_F(Run, ResumesOnAnotherLayoutWithTheSameLosses) {
   const auto whole = losses("whole");
   EXPECT_EQ(losses("resumed"),
             (std::vector<std::pair<int, double>>(whole.begin() + 3, whole.end())));
+}
+
+TEST_F(Run, OnlyResumesWhereItIsAskedTo) {
+  ASSERT_EQ(run("whole", kTwoRanks), 0) << output();
+  const std::string checkpoint = directory_ + "/whole/checkpoints/step-00000003";
+  setenv("TRIREME_RESUME", checkpoint.c_str(), 1);
+  EXPECT_EQ(run("again", kTwoRanks), 0) << output();
+  unsetenv("TRIREME_RESUME");
+  EXPECT_EQ(losses("again"), losses("whole"));
+}
+
+TEST_F(Run, DataThatHasChangedSinceTheCheckpointIsNoted) {
+  const std::string data = directory_ + "/tokens.u16";
+  fs::copy_file(std::string(TRIREME_SOURCE_DIR) + "/tests/data/tokens.u16", data);
+  replace("job.toml", std::string(TRIREME_SOURCE_DIR) + "/tests/data/tokens.u16", data);
+  ASSERT_EQ(run("whole", kTwoRanks), 0) << output();
+  fs::remove_all(directory_ + "/whole/checkpoints/step-00000006");
+  std::ofstream(data, std::ios::app | std::ios::binary) << "more";
+  ASSERT_EQ(run("resumed", std::string(kTwoRanks) + " --resume " + directory_ + "/whole"), 0);
+  EXPECT_NE(output().find("note from r0: " + data + " has changed"), std::string::npos) << output();
+}
+
+// Weights that grow a hundredfold a step pass the largest number after twenty.
+TEST_F(Run, ThatDivergesFailsAndKeepsTheCheckpointBefore) {
+  replace("job.toml", "steps = 6\nwarmup_steps = 6",
+          "steps = 60\nlearning_rate = 100\nmin_learning_rate = 100\nweight_decay = 1.0");
+  EXPECT_EQ(run("diverged", kTwoRanks), 1) << output();
+  EXPECT_NE(output().find("diverged: the "), std::string::npos) << output();
+  EXPECT_TRUE(fs::exists(directory_ + "/diverged/checkpoints/step-00000003/manifest.json"));
+  for (const auto& [step, loss] : losses("diverged")) EXPECT_TRUE(std::isfinite(loss)) << step;
+}
+
+TEST_F(Run, NodesOfAnyNameAreOnThisMachine) {
+  std::ofstream(directory_ + "/cluster.toml") << R"(name = "two"
+[[nodes]]
+hosts = "no-such-host-[1-2]"
+device = "cpu"
+devices = 4
+link = "memory"
+nics = 1
+nic_gbps = 10
+[fabric]
+kind = "flat"
+latency_us = 10
+)";
+  ASSERT_EQ(run("two", kEightRanks), 0) << output();
+  EXPECT_EQ(losses("two").size(), 6U);
+}
+
+TEST_F(Run, EachOfSeveralAtOnceHasADirectoryOfItsOwn) {
+  replace("job.toml", "name = \"tiny\"", "name = \"../tiny job\"");
+  const std::string command = "cd " + directory_ + " && for i in 1 2 3; do " + TRIREME_BINARY_DIR +
+                              "/trireme run job.toml --cluster cluster.toml " + kTwoRanks +
+                              " > out.$i 2>&1 & done; wait";
+  ASSERT_EQ(std::system(command.c_str()), 0);
+  int runs = 0;
+  for (const auto& entry : fs::directory_iterator(directory_ + "/runs")) {
+    EXPECT_TRUE(entry.path().filename().string().starts_with("-..-tiny-job-")) << entry.path();
+    EXPECT_EQ(losses("runs/" + entry.path().filename().string()).size(), 6U);
+    ++runs;
+  }
+  EXPECT_EQ(runs, 3);
+  EXPECT_EQ(run("runs", kTwoRanks), 2);
+  EXPECT_NE(output().find("found files in it"), std::string::npos) << output();
 }
 
 TEST_F(Run, RefusesWhatTheRuntimeDoesNotHaveBeforeAnythingStarts) {

@@ -10,13 +10,10 @@
 namespace trireme {
 
 // A pipe or terminal that poll finds writable takes PIPE_BUF bytes at once.
-void say_in_passing(std::FILE* out, std::string_view text, std::chrono::milliseconds patience) {
-  const auto end = std::chrono::steady_clock::now() + patience;
+void say_in_passing(std::FILE* out, std::string_view text) {
   while (!text.empty()) {
-    const auto left = std::chrono::duration_cast<std::chrono::milliseconds>(
-        end - std::chrono::steady_clock::now());
     pollfd listener{fileno(out), POLLOUT, 0};
-    const int ready = poll(&listener, 1, static_cast<int>(std::max<int64_t>(0, left.count())));
+    const int ready = poll(&listener, 1, 0);
     if (ready < 0 && errno == EINTR) continue;
     if (ready <= 0 || (listener.revents & POLLOUT) == 0) return;
     const ssize_t written =

@@ -2,7 +2,6 @@
 
 #include <fmt/format.h>
 
-#include <chrono>
 #include <cstdio>
 #include <string>
 #include <string_view>
@@ -19,8 +18,7 @@ void say(std::FILE* out, fmt::format_string<Values...> format, Values&&... value
 }
 
 // The same where nothing may wait for who listens, such as a terminal that was stopped or a pager:
-// a text that cannot be written within `patience` is lost from there on.
-void say_in_passing(std::FILE* out, std::string_view text,
-                    std::chrono::milliseconds patience = std::chrono::milliseconds(0));
+// what cannot be written at once is lost.
+void say_in_passing(std::FILE* out, std::string_view text);
 
 }  // namespace trireme

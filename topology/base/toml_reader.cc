@@ -414,8 +414,15 @@ std::string read_text_file(const std::string& path) {
   if (std::filesystem::is_directory(path, error)) throw unreadable("it is a directory");
   std::ifstream in(path, std::ios::binary);
   if (!in) throw unreadable(std::strerror(errno));
-  std::string text(std::istreambuf_iterator<char>(in), {});
+  constexpr size_t kMost = size_t{256} << 20;  // a device may have no end
+  std::string text;
+  std::vector<char> piece(1 << 16);
+  while (text.size() <= kMost && in) {
+    in.read(piece.data(), static_cast<std::streamsize>(piece.size()));
+    text.append(piece.data(), static_cast<size_t>(in.gcount()));
+  }
   if (in.bad()) throw unreadable("reading failed");
+  if (text.size() > kMost) throw unreadable("it has more than 256 MiB");
   return text;
 }
 
