@@ -33,7 +33,7 @@ Files open_all(const std::string& directory, const std::set<std::string>& names,
   }
   Files files;
   for (const auto& name : names) {
-    files.push_back(std::make_unique<SafetensorsFile>(directory + "/" + name));
+    files.push_back(std::make_unique<SafetensorsFile>(fmt::format("{}/{}", directory, name)));
   }
   return files;
 }

@@ -55,7 +55,8 @@ TEST(StepBound, CountsTheMicroBatchesThatMayBeDone) {
     bound.add_trips({.trip = 12, .in_flight = 4, .between = between});
     bound.then(0.5);
     EXPECT_EQ(bound.micro_batches(0), 0);
-    for (double seconds = 16; seconds < 100; seconds += 0.25) {
+    for (int quarters = 64; quarters < 400; ++quarters) {
+      const double seconds = quarters / 4.0;
       const double most = bound.micro_batches(seconds);
       EXPECT_EQ(most, std::floor(most));
       EXPECT_LE(bound.seconds(most), seconds * (1 + 1e-6));

@@ -20,7 +20,7 @@ using ::testing::HasSubstr;
 class Tokens : public testing::Test {
  protected:
   std::string write(const std::string& name, const std::string& content) const {
-    const std::string path = directory_.path() + "/" + name;
+    std::string path = directory_.path() + "/" + name;
     std::ofstream(path, std::ios::binary) << content;
     return path;
   }
