@@ -61,12 +61,6 @@ void AgentState::follow_table() {
   }
 }
 
-const char* name_of(AgentPhase phase) {
-  static constexpr const char* kNames[] = {"waiting", "running",  "ending",
-                                           "killing", "orphaned", "gone"};
-  return kNames[static_cast<int>(phase)];
-}
-
 std::vector<AgentAction> AgentState::handle(const AgentEvent& event, double now) {
   now_ = now;
   std::visit([this](const auto& e) { on(e); }, event);

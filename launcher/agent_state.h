@@ -22,7 +22,6 @@ enum class AgentPhase {
   orphaned,  // the controller is gone: the ranks were killed
   gone
 };
-const char* name_of(AgentPhase phase);
 
 // Events.
 struct ControllerSaid {

@@ -245,10 +245,6 @@ uint16_t Controller::port() const {
   return core_->acceptor.local_endpoint().port();
 }
 
-int Controller::strangers() const {
-  return core_->strangers;
-}
-
 RunOutcome Controller::run() {
   core_->accept();
   core_->heed_hang_up();

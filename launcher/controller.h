@@ -36,8 +36,6 @@ class Controller {
   uint16_t port() const;
   // Blocks until the run has ended and its agents are gone. Once only.
   RunOutcome run();
-  // Connections that were closed because they proved nothing.
-  int strangers() const;
 
   static constexpr double kGreetingSeconds = 2;
   static constexpr int kStrangerSeats = 64;  // besides one for each expected agent

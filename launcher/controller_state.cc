@@ -99,7 +99,6 @@ ControllerSetup controller_setup(const Plan& plan, const std::string& run_direct
                         .rank_names = {},
                         .node_of_rank = {},
                         .run_directory = run_directory,
-                        .log_directory = RunDirectory{run_directory}.logs(),
                         .resume = resume,
                         .predicted_bubble = plan.prediction.bubble_fraction};
   for (size_t r = 0; r < plan.placement.size(); ++r) {
@@ -248,7 +247,7 @@ void ControllerState::abort() {
   grace_end_ = now_ + kGraceSeconds;
   deadline_ = now_ + kAbortSeconds;
   send_all({{"type", "abort"}, {"grace_seconds", kGraceSeconds}});
-  const Failure first = postmortem_.verdict(setup_.log_directory);
+  const Failure first = postmortem_.verdict({setup_.run_directory});
   say(fmt::format("{} {}; ending the run", first.subject, first.cause));
 }
 
@@ -268,7 +267,7 @@ void ControllerState::dismiss() {
       std::any_of(ranks_.begin(), ranks_.end(), [](const RankSeat& r) { return r.stopped; });
   outcome_.stopped = stop_signal_ != 0 && (stopped_early || hard_stop_ || !launched_);
   if (postmortem_.something_failed() && !hard_stop_) {
-    outcome_.failure = postmortem_.verdict(setup_.log_directory);
+    outcome_.failure = postmortem_.verdict({setup_.run_directory});
     outcome_.exit_code =
         exit_code(outcome_.failure->bad_input ? ErrorKind::bad_input : ErrorKind::failed);
     Json failure = to_json(*outcome_.failure);

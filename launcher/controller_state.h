@@ -38,7 +38,6 @@ struct ControllerSetup {
   std::vector<std::string> rank_names;  // by rank
   std::vector<int> node_of_rank;        // index into nodes
   std::string run_directory;
-  std::string log_directory;
   std::string resume;  // checkpoint directory; empty: from the start
   double predicted_bubble = 0;
 };

@@ -173,7 +173,7 @@ const std::pair<const std::string, Postmortem::AgentCase>* Postmortem::worst_age
   return worst == agents_.end() ? nullptr : &*worst;
 }
 
-Failure Postmortem::rank_failure(int rank, const std::string& log_directory) const {
+Failure Postmortem::rank_failure(int rank, const RunDirectory& run) const {
   const auto index = static_cast<size_t>(rank);
   const RankCase& entry = ranks_[index];
   return {.subject = names_[index],
@@ -183,17 +183,17 @@ Failure Postmortem::rank_failure(int rank, const std::string& log_directory) con
           .bad_input = entry.error_kind == "bad_input",
           .doing = entry.doing,
           .log_tail = entry.end ? entry.end->log_tail : std::vector<std::string>{},
-          .log = fmt::format("{}/rank-{:05}.log", log_directory, rank),
+          .log = run.rank_log(Rank(rank)),
           .cascade = {},
           .teardown = {}};
 }
 
 // An agent that is lost after the controller stood still did what it must.
 Failure Postmortem::agent_failure(const std::string& node, const AgentCase& agent,
-                                  const std::string& log_directory) const {
+                                  const RunDirectory& run) const {
   Failure failure;
   failure.node = node;
-  failure.log = fmt::format("{}/agent-{}.log", log_directory, node);
+  failure.log = run.agent_log(node);
   if (stood_still_ > 0) {
     failure.subject = "the controller";
     failure.cause = fmt::format(
@@ -207,7 +207,7 @@ Failure Postmortem::agent_failure(const std::string& node, const AgentCase& agen
   return failure;
 }
 
-Failure Postmortem::verdict(const std::string& log_directory) const {
+Failure Postmortem::verdict(const RunDirectory& run) const {
   TRIREME_CHECK(something_failed());
   const auto rank = worst_rank();
   const auto* agent = worst_agent();
@@ -217,9 +217,9 @@ Failure Postmortem::verdict(const std::string& log_directory) const {
       (agent == nullptr || (class_of(*rank) == Class::own && worst->order < agent->second.order));
   Failure failure;
   if (rank_is_first) {
-    failure = rank_failure(*rank, log_directory);
+    failure = rank_failure(*rank, run);
   } else {
-    failure = agent_failure(agent->first, agent->second, log_directory);
+    failure = agent_failure(agent->first, agent->second, run);
   }
   std::vector<std::pair<int, std::string>> cascade;
   for (size_t r = 0; r < ranks_.size(); ++r) {

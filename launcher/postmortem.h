@@ -7,6 +7,7 @@
 #include <vector>
 
 #include "launcher/exit_status.h"
+#include "planner/plan/run_directory.h"
 
 namespace trireme {
 
@@ -72,7 +73,7 @@ class Postmortem {
   // True as soon as anything has been reported that must end the run.
   bool something_failed() const;
   // The verdict. Only when something_failed().
-  Failure verdict(const std::string& log_directory) const;
+  Failure verdict(const RunDirectory& run) const;
 
  private:
   enum class Class { own, suspect, missed, peer_lost, teardown, none };
@@ -103,9 +104,9 @@ class Postmortem {
   std::string sentence(int rank) const;
   std::optional<int> worst_rank() const;
   const std::pair<const std::string, AgentCase>* worst_agent() const;
-  Failure rank_failure(int rank, const std::string& log_directory) const;
+  Failure rank_failure(int rank, const RunDirectory& run) const;
   Failure agent_failure(const std::string& node, const AgentCase& agent,
-                        const std::string& log_directory) const;
+                        const RunDirectory& run) const;
 
   std::vector<std::string> names_;
   std::vector<std::string> nodes_;

@@ -4,11 +4,11 @@
 
 #include <algorithm>
 #include <cerrno>
-#include <chrono>
 #include <cstring>
 #include <filesystem>
 #include <fstream>
 
+#include "launcher/clock.h"
 #include "planner/checker.h"
 #include "topology/base/cores.h"
 #include "topology/base/error.h"
@@ -104,10 +104,7 @@ PlanOptions planning_options(const PlanningInput& input, const Job& job, int top
   }
   options.top = top;
   options.keep_rejections = keep_rejections;
-  options.clock = [] {
-    return std::chrono::duration<double>(std::chrono::steady_clock::now().time_since_epoch())
-        .count();
-  };
+  options.clock = monotonic_seconds;
   return options;
 }
 

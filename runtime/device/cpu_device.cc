@@ -112,15 +112,14 @@ class CpuDevice final : public Device {
   }
   void layer_norm_backward(float* dx, float* dgamma, float* dbeta, const float* dy,
                            const float* residual, const float* x, const float* statistics,
-                           const float* gamma, int rows, int columns, bool accumulate) override {
+                           const float* gamma, int rows, int columns) override {
     over_rows(rows, [&](int first, int n) {
       const size_t at = offset(first, columns);
       k_.layer_norm_input_gradient(dx + at, dy + at, residual + at, x + at,
                                    statistics + offset(first, 2), gamma, n, columns);
     });
     over_columns(columns, [&](int begin, int end) {
-      k_.layer_norm_weight_gradient(dgamma, dbeta, dy, x, statistics, rows, columns, begin, end,
-                                    accumulate);
+      k_.layer_norm_weight_gradient(dgamma, dbeta, dy, x, statistics, rows, columns, begin, end);
     });
   }
   void rms_norm_forward(float* y, float* statistics, const float* x, const float* gamma, int rows,
@@ -132,14 +131,14 @@ class CpuDevice final : public Device {
   }
   void rms_norm_backward(float* dx, float* dgamma, const float* dy, const float* residual,
                          const float* x, const float* statistics, const float* gamma, int rows,
-                         int columns, bool accumulate) override {
+                         int columns) override {
     over_rows(rows, [&](int first, int n) {
       const size_t at = offset(first, columns);
       k_.rms_norm_input_gradient(dx + at, dy + at, residual + at, x + at, statistics + first, gamma,
                                  n, columns);
     });
     over_columns(columns, [&](int begin, int end) {
-      k_.rms_norm_weight_gradient(dgamma, dy, x, statistics, rows, columns, begin, end, accumulate);
+      k_.rms_norm_weight_gradient(dgamma, dy, x, statistics, rows, columns, begin, end);
     });
   }
 

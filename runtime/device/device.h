@@ -120,18 +120,17 @@ class Device {
   // mean and rstd.
   virtual void layer_norm_forward(float* y, float* statistics, const float* x, const float* gamma,
                                   const float* beta, int rows, int columns, float epsilon) = 0;
-  // dx = residual + gradient through the norm; dgamma and dbeta over all rows, added to when
-  // `accumulate`.
+  // dx = residual + gradient through the norm; dgamma and dbeta over all rows.
   virtual void layer_norm_backward(float* dx, float* dgamma, float* dbeta, const float* dy,
                                    const float* residual, const float* x, const float* statistics,
-                                   const float* gamma, int rows, int columns, bool accumulate) = 0;
+                                   const float* gamma, int rows, int columns) = 0;
   // y = x / sqrt(mean(x^2) + epsilon) * gamma (Zhang & Sennrich 2019). statistics[rows] keeps the
   // reciprocal root.
   virtual void rms_norm_forward(float* y, float* statistics, const float* x, const float* gamma,
                                 int rows, int columns, float epsilon) = 0;
   virtual void rms_norm_backward(float* dx, float* dgamma, const float* dy, const float* residual,
                                  const float* x, const float* statistics, const float* gamma,
-                                 int rows, int columns, bool accumulate) = 0;
+                                 int rows, int columns) = 0;
 
   // u += bias in place, then y = gelu(u), tanh form (Hendrycks & Gimpel 2016).
   virtual void gelu_forward(float* y, float* u, const float* bias, int rows, int columns) = 0;

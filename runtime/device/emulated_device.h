@@ -39,10 +39,10 @@ class EmulatedDevice final : public Device {
   void layer_norm_forward(float*, float*, const float*, const float*, const float*, int, int,
                           float) override {}
   void layer_norm_backward(float*, float*, float*, const float*, const float*, const float*,
-                           const float*, const float*, int, int, bool) override {}
+                           const float*, const float*, int, int) override {}
   void rms_norm_forward(float*, float*, const float*, const float*, int, int, float) override {}
   void rms_norm_backward(float*, float*, const float*, const float*, const float*, const float*,
-                         const float*, int, int, bool) override {}
+                         const float*, int, int) override {}
   void gelu_forward(float*, float*, const float*, int, int) override {}
   void gelu_backward(float*, const float*, size_t) override {}
   void swiglu_forward(float*, const float*, int, int) override {}

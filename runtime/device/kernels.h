@@ -23,7 +23,7 @@ struct Kernels {
                                     int rows, int columns);
   void (*layer_norm_weight_gradient)(float* dgamma, float* dbeta, const float* dy, const float* x,
                                      const float* statistics, int rows, int columns, int begin,
-                                     int end, bool accumulate);
+                                     int end);
   void (*rms_norm_forward)(float* y, float* statistics, const float* x, const float* gamma,
                            int rows, int columns, float epsilon);
   void (*rms_norm_input_gradient)(float* dx, const float* dy, const float* residual, const float* x,
@@ -31,7 +31,7 @@ struct Kernels {
                                   int columns);
   void (*rms_norm_weight_gradient)(float* dgamma, const float* dy, const float* x,
                                    const float* statistics, int rows, int columns, int begin,
-                                   int end, bool accumulate);
+                                   int end);
   void (*gelu_forward)(float* y, float* u, const float* bias, int rows, int columns);
   void (*gelu_backward)(float* dy, const float* u, size_t count);
   void (*swiglu_forward)(float* y, const float* gate_up, int rows, int columns);

@@ -55,11 +55,11 @@ class Norm {
     if (bias_offset_) {
       device_->layer_norm_backward(dx->data(), dgamma, dgamma + columns, dy->data(), residual,
                                    saved.x->data(), saved.statistics->data(),
-                                   weights_ + weight_offset_, rows, columns_, false);
+                                   weights_ + weight_offset_, rows, columns_);
     } else {
       device_->rms_norm_backward(dx->data(), dgamma, dy->data(), residual, saved.x->data(),
                                  saved.statistics->data(), weights_ + weight_offset_, rows,
-                                 columns_, false);
+                                 columns_);
     }
     saved = {};
     owed.add([this, dweights = std::move(dweights), columns](const GradientTarget& target) {

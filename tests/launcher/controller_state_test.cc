@@ -105,7 +105,6 @@ class Rehearsal {
       }
     }
     setup.run_directory = "/run";
-    setup.log_directory = "/run/logs";
     return setup;
   }
   int nodes_;

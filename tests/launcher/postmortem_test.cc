@@ -109,7 +109,7 @@ TEST(Postmortem, NamesTheFirstCauseInEveryOrderOfReports) {
       Postmortem postmortem = four_ranks();
       for (const size_t i : order) row.reports[i](postmortem);
       ASSERT_TRUE(postmortem.something_failed());
-      const Failure failure = postmortem.verdict("/run/logs");
+      const Failure failure = postmortem.verdict({"/run"});
       ASSERT_EQ(failure.subject, row.subject) << row.name;
       ASSERT_THAT(failure.cause, HasSubstr(row.cause)) << row.name;
     } while (std::next_permutation(order.begin(), order.end()));
@@ -121,12 +121,12 @@ TEST(Postmortem, AmongEqualsTheFirstHeardOfIsNamed) {
     Postmortem postmortem = four_ranks();
     ended(first, kKilled)(postmortem);
     ended(3 - first, kKilled)(postmortem);
-    EXPECT_EQ(postmortem.verdict("").rank, first);
+    EXPECT_EQ(postmortem.verdict({""}).rank, first);
   }
   Postmortem only_lost = four_ranks();
   said(2, "peer_lost")(only_lost);
   said(1, "peer_lost")(only_lost);
-  EXPECT_EQ(only_lost.verdict("").rank, 2);
+  EXPECT_EQ(only_lost.verdict({""}).rank, 2);
 }
 
 TEST(Postmortem, RanksThatLostEachOtherAreNamedByWhoSpokeFirst) {
@@ -134,7 +134,7 @@ TEST(Postmortem, RanksThatLostEachOtherAreNamedByWhoSpokeFirst) {
     Postmortem postmortem = four_ranks();
     lost(first, 1 - first)(postmortem);
     lost(1 - first, first)(postmortem);
-    EXPECT_EQ(postmortem.verdict("").rank, first);
+    EXPECT_EQ(postmortem.verdict({""}).rank, first);
   }
 }
 
@@ -143,7 +143,7 @@ TEST(Postmortem, ARankThatWasDoneIsNotMissed) {
   postmortem.rank_done(2);
   ended(2, {})(postmortem);
   lost(1, 2)(postmortem);
-  EXPECT_EQ(postmortem.verdict("").rank, 1);
+  EXPECT_EQ(postmortem.verdict({""}).rank, 1);
 }
 
 TEST(Postmortem, NothingHasFailedWhileRanksFinishOrAreEndedByUs) {
@@ -172,7 +172,7 @@ TEST(Postmortem, TellsCauseCascadeAndTeardownApart) {
   ended(2, kOurKill)(postmortem);
   postmortem.rank_done(3);
   ended(3, {})(postmortem);
-  const Failure failure = postmortem.verdict("/run/logs");
+  const Failure failure = postmortem.verdict({"/run"});
   EXPECT_EQ(failure.rank, 1);
   EXPECT_EQ(failure.node, "n0");
   EXPECT_EQ(failure.log, "/run/logs/rank-00001.log");
@@ -185,7 +185,7 @@ TEST(Postmortem, AnAgentsExitIsAddedToWhatWasSaidOfIt) {
   Postmortem postmortem = four_ranks();
   postmortem.agent_failed("n1", "went away");
   postmortem.agent_ended("n1", kKilled);
-  EXPECT_THAT(postmortem.verdict("").cause,
+  EXPECT_THAT(postmortem.verdict({""}).cause,
               HasSubstr("went away; its process was killed by signal 9"));
 }
 
@@ -196,7 +196,7 @@ TEST(Postmortem, TheLastLinesNameTheCulpritAndWhatItDid) {
                {"stage", 3},           {"micro_batch", 7}, {"peer", 5}};
   end.log_tail = {"loss is 3.2"};
   postmortem.rank_ended(2, end);
-  const std::string text = to_text(postmortem.verdict("logs"));
+  const std::string text = to_text(postmortem.verdict({"run"}));
   EXPECT_THAT(text, HasSubstr("  | loss is 3.2\n"));
   EXPECT_THAT(text,
               HasSubstr("the run failed: r2 killed by signal 9 (SIGKILL), not sent by trireme"));

@@ -127,7 +127,6 @@ ControllerSetup setup_of(int nodes, int per_node, const std::string& run_directo
     }
   }
   setup.run_directory = run_directory;
-  setup.log_directory = run_directory + "/logs";
   return setup;
 }
 
