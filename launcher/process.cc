@@ -13,6 +13,7 @@
 #include <climits>
 #include <csignal>
 #include <cstring>
+#include <tuple>
 
 #include "topology/base/error.h"
 
@@ -55,9 +56,7 @@ using DescriptorPairs = std::vector<std::pair<int, int>>;  // number in the chil
 // Through a pipe that exec closes, the parent learns why there was none.
 [[noreturn]] void not_run(int why) {
   const int reason = errno;
-  if (write(why, &reason, sizeof reason) != sizeof reason) {
-    _exit(kNotRun);  // it learns that from the exit code
-  }
+  std::ignore = write(why, &reason, sizeof reason);
   _exit(kNotRun);
 }
 

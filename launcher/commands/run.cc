@@ -120,19 +120,16 @@ Error unusable(const std::string& directory, const std::string& why) {
 // A new directory or an empty one; false: it is another's. No two runs get the same.
 bool claim(const std::string& name, const std::string& path) {
   std::error_code error;
-  fs::create_directories(fs::path(path).parent_path(), error);
-  if (!error && fs::create_directory(path, error)) {
-    return true;
-  }
-  const fs::file_type type = fs::status(path, error).type();
-  if (type != fs::file_type::directory && type != fs::file_type::not_found && !error) {
+  if (fs::exists(path, error) && !fs::is_directory(path, error)) {
     throw unusable(name, "is no directory");
   }
-  if (!error && !fs::is_empty(path, error) && !error) {
-    return false;
-  }
+  fs::create_directories(path, error);
+  const bool taken = !error && !fs::is_empty(path, error);
   if (error) {
     throw unusable(name, error.message());
+  }
+  if (taken) {
+    return false;
   }
   const int plan = open(RunDirectory{path}.plan().c_str(), O_CREAT | O_EXCL | O_CLOEXEC, 0644);
   if (plan < 0 && errno != EEXIST) {
@@ -143,11 +140,11 @@ bool claim(const std::string& name, const std::string& path) {
 }
 
 // Messages hold it as JSON text.
-void require_utf8(const std::string& name) {
+void require_utf8(const std::string& path) {
   try {
-    std::ignore = nlohmann::json(name).dump();
+    std::ignore = nlohmann::json(path).dump();
   } catch (const nlohmann::json::exception&) {
-    throw unusable(printable(name), "is no UTF-8 text");
+    throw unusable(printable(path), "is no UTF-8 text");
   }
 }
 
@@ -165,10 +162,11 @@ std::string file_name_of(const std::string& job) {
 // Of its own where none is given.
 std::string claimed_directory(const RunOptions& options, const Plan& plan) {
   const auto path_of = [](const std::string& name) {
-    return fs::absolute(name).lexically_normal().string();
+    std::string path = fs::absolute(name).lexically_normal();
+    require_utf8(path);
+    return path;
   };
   if (!options.run_directory.empty()) {
-    require_utf8(options.run_directory);
     if (claim(options.run_directory, path_of(options.run_directory))) {
       return path_of(options.run_directory);
     }

@@ -92,11 +92,10 @@ class Gatherer {
       auto shard = std::make_shared<std::vector<float>>(spec->local_count());
       device_.copy_to_host(shard->data(), memory(*stage, state) + spec->offset, shard->size());
       transport_.send(group_.front(), kTag, *shard, shard);
-      if (++unanswered_ < 2) continue;
-      float had = 0;
-      transport_.receive(group_.front(), kHadTag, {&had, 1})->wait();
-      --unanswered_;
+      ++unanswered_;
+      await_answers(1);
     }
+    await_answers(0);
   }
 
   // The writer: the whole parameter, row-major.
@@ -123,6 +122,13 @@ class Gatherer {
   static constexpr uint64_t kTag = make_tag(TagSpace::checkpoint, 1);
   static constexpr uint64_t kHadTag = make_tag(TagSpace::checkpoint, 3);
 
+  // Until no more than so many are left.
+  void await_answers(int left) {
+    for (; unanswered_ > left; --unanswered_) {
+      float had = 0;
+      transport_.receive(group_.front(), kHadTag, {&had, 1})->wait();
+    }
+  }
   static const float* memory(const StageState& stage, State state) {
     if (state == State::weights) return stage.weights;
     return state == State::momentum ? stage.momentum : stage.variance;

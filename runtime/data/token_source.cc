@@ -134,11 +134,14 @@ class TokenSource::File {
 
 TokenSource::TokenSource(const Data& data, int sequence, int vocabulary, uint64_t seed)
     : sequence_(sequence), vocabulary_(vocabulary), seed_(seed), order_(data.order) {
+  uint64_t hash = 0xcbf29ce484222325U;
   for (const auto& path : matching_files(data.path)) {
     files_.push_back(std::make_unique<File>(path, data.format));
     tokens_ += files_.back()->size();
     ends_.push_back(tokens_);
+    hash = files_.back()->hash_ends(hash);
   }
+  identity_ = {tokens_, static_cast<int64_t>(hash >> 11)};
   if (files_.empty()) {
     const bool there = access(data.path.c_str(), F_OK) == 0;
     throw bad_data(data.path, there ? "data.path is not a file; expected one, or a pattern of some"
@@ -152,12 +155,6 @@ TokenSource::TokenSource(const Data& data, int sequence, int vocabulary, uint64_
 }
 
 TokenSource::~TokenSource() = default;
-
-TokenSource::Identity TokenSource::identity() const {
-  uint64_t hash = 0xcbf29ce484222325U;
-  for (const auto& file : files_) hash = file->hash_ends(hash);
-  return {tokens_, static_cast<int64_t>(hash >> 11)};
-}
 
 int32_t TokenSource::token_at(size_t file, int64_t position) const {
   const int64_t in_file = position - ends_[file] + files_[file]->size();

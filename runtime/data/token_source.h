@@ -32,7 +32,7 @@ class TokenSource {
   TokenSource(const Data& data, int sequence, int vocabulary, uint64_t seed);
   ~TokenSource();
 
-  Identity identity() const;
+  const Identity& identity() const { return identity_; }
   // Writes sample k's `sequence` inputs and targets. Throws Error(bad_input) for a token that is
   // not below the vocabulary.
   void sample(uint64_t k, int32_t* inputs, int32_t* targets) const;
@@ -45,6 +45,7 @@ class TokenSource {
   std::vector<std::unique_ptr<File>> files_;
   std::vector<int64_t> ends_;  // by file: tokens up to its end
   int64_t tokens_ = 0;
+  Identity identity_;
   int sequence_;
   int vocabulary_;
   uint64_t seed_;

@@ -3,11 +3,14 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
+#include <algorithm>
 #include <filesystem>
 #include <fstream>
 #include <nlohmann/json.hpp>
+#include <utility>
 
 #include "runtime/checkpoint/safetensors.h"
+#include "runtime/comm/communicator.h"
 #include "tests/runtime/support.h"
 
 namespace trireme::test {
@@ -168,6 +171,46 @@ TEST_F(SavedCheckpoint, TheIndexSaysWhichFilesAreTheModel) {
                 directory(2) + "/model-2.safetensors");
   fs::remove(directory(2) + "/model.safetensors.index.json");
   EXPECT_THAT(refusal(plan_for(job, {}), {}), HasSubstr("expected it once"));
+}
+
+// Counts the shards that its rank has sent to the writer and not heard of again.
+class CountingTransport final : public Transport {
+ public:
+  CountingTransport(std::unique_ptr<Transport> inner, std::pair<int, int>& sent_and_most)
+      : inner_(std::move(inner)), count_(sent_and_most) {}
+  Rank rank() const override { return inner_->rank(); }
+  int size() const override { return inner_->size(); }
+  void send(Rank to, uint64_t tag, std::span<const float> data,
+            std::shared_ptr<const void> keep) override {
+    if (tag == make_tag(TagSpace::checkpoint, 1)) {
+      count_.second = std::max(count_.second, ++count_.first);
+    }
+    inner_->send(to, tag, data, std::move(keep));
+  }
+  std::unique_ptr<Work> receive(Rank from, uint64_t tag, std::span<float> into) override {
+    if (tag == make_tag(TagSpace::checkpoint, 3)) --count_.first;
+    return inner_->receive(from, tag, into);
+  }
+
+ private:
+  std::unique_ptr<Transport> inner_;
+  std::pair<int, int>& count_;
+};
+
+TEST(Checkpoint, NoMoreThanTwoShardsOfATensorRankAreOnTheirWay) {
+  const TemporaryDirectory run;
+  fs::create_directories(run.path() + "/checkpoints");
+  std::vector<std::pair<int, int>> counts(3);
+  RunOptions options;
+  options.save_into = run.path();
+  options.wrap = [&](std::unique_ptr<Transport> inner) -> std::unique_ptr<Transport> {
+    auto& count = counts[static_cast<size_t>(inner->rank().value)];
+    return std::make_unique<CountingTransport>(std::move(inner), count);
+  };
+  run_in_memory(plan_for(tiny_llama(1), {3, 1, 1, 1, "1f1b", 1}), options);
+  EXPECT_EQ(counts[0], std::pair(0, 0));  // the writer
+  EXPECT_EQ(counts[1], std::pair(0, 2));
+  EXPECT_EQ(counts[2], std::pair(0, 2));
 }
 
 TEST(Safetensors, TensorsThatDoNotLieInTheFileAreRefused) {
