@@ -85,7 +85,7 @@ std::optional<std::string> checkpoint_defect(const std::string& directory, int& 
   }
   step = steps;
   const std::string name = fs::path(directory).filename();
-  if (name.starts_with("step-") && name != fmt::format("step-{:08}", step)) {
+  if (name.starts_with("step-") && name != RunDirectory::checkpoint_name(step)) {
     return fmt::format("its manifest says step {}", step);
   }
   return std::nullopt;
@@ -100,7 +100,7 @@ void remove_partial_checkpoints(const std::string& run_directory) {
   std::vector<fs::path> partial;
   for (const auto& entry :
        fs::directory_iterator(RunDirectory{run_directory}.checkpoints(), ignored)) {
-    if (entry.path().filename().string().starts_with(".partial-")) {
+    if (entry.path().filename().string().starts_with(RunDirectory::kPartial)) {
       partial.push_back(entry.path());
     }
   }

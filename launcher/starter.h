@@ -20,8 +20,8 @@ struct AgentOrder {
   Secret secret;
   int generation = 1;  // of the run: agents of an earlier one are refused
   std::string run_directory;
-  std::string listen =
-      {};  // name or address of this node by which the ranks of others reach its ranks
+  // Name or address of this node, by which the ranks of others reach its own.
+  std::string listen = {};
 };
 nlohmann::json to_json(const AgentOrder& order);
 // Throws Error(failed) when the text is not an order.

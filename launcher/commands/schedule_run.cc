@@ -113,8 +113,9 @@ std::string compare_with_run(const std::string& run_directory, std::optional<int
   if (steps.empty()) throw bad(fmt::format("{}: holds no whole step", directory.trace()));
   const auto chosen = step ? steps.find(*step) : std::prev(steps.end());
   if (chosen == steps.end()) {
-    throw bad(fmt::format("--step: found {}, expected {} to {}, the steps that {} holds", *step,
-                          steps.begin()->first, steps.rbegin()->first, directory.trace()));
+    throw bad(fmt::format(
+        "--step: found {}, expected one of the {} steps from {} to {} that {} holds", *step,
+        steps.size(), steps.begin()->first, steps.rbegin()->first, directory.trace()));
   }
   const std::vector<View> views = views_of(plan, chosen->second);
   if (format == "json") return as_json(run_directory, chosen->first, views);

@@ -13,8 +13,12 @@ std::string RunDirectory::agent_log(const std::string& node) const {
 std::string RunDirectory::rank_trace(Rank rank) const {
   return fmt::format("{}/rank-{:05}.json", trace(), rank.value);
 }
-std::string RunDirectory::checkpoint(int step) const {
-  return fmt::format("{}/step-{:08}", checkpoints(), step);
+std::string RunDirectory::partial_checkpoint(int step) const {
+  return fmt::format("{}/{}{}", checkpoints(), kPartial, checkpoint_name(step));
+}
+
+std::string RunDirectory::checkpoint_name(int step) {
+  return fmt::format("step-{:08}", step);
 }
 
 }  // namespace trireme

@@ -24,7 +24,11 @@ struct RunDirectory {
   std::string agent_log(const std::string& node) const;
   std::string rank_trace(Rank rank) const;
   std::string merged_trace() const { return trace() + "/trace.json"; }
-  std::string checkpoint(int step) const;  // step: how many steps were done
+  std::string checkpoint(int step) const { return checkpoints() + "/" + checkpoint_name(step); }
+  // While it is written. What a rank that was killed left of it begins with kPartial.
+  std::string partial_checkpoint(int step) const;
+  static constexpr const char* kPartial = ".partial-";
+  static std::string checkpoint_name(int step);  // step: how many steps were done
 };
 
 }  // namespace trireme

@@ -2,8 +2,6 @@
 
 #include <fcntl.h>
 #include <fmt/format.h>
-#include <fmt/ranges.h>
-#include <openssl/evp.h>
 #include <unistd.h>
 #include <algorithm>
 #include <cerrno>
@@ -15,6 +13,7 @@
 
 #include "runtime/checkpoint/hugging_face.h"
 #include "runtime/checkpoint/safetensors.h"
+#include "runtime/checkpoint/sha256.h"
 #include "runtime/comm/communicator.h"
 #include "topology/base/check.h"
 #include "topology/base/error.h"
@@ -25,7 +24,6 @@ namespace {
 namespace fs = std::filesystem;
 
 constexpr const char* kFormat = "trireme-checkpoint-1";
-constexpr const char* kPartialPrefix = ".partial-";
 
 void sync_path(const std::string& path, int flags) {
   const int descriptor = open(path.c_str(), flags | O_CLOEXEC);
@@ -288,22 +286,17 @@ nlohmann::json weight_index(const Plan& plan) {
   return {{"metadata", {{"total_size", bytes}}}, {"weight_map", map}};
 }
 
-std::string sha256_of(const std::string& text) {
-  unsigned char bytes[EVP_MAX_MD_SIZE];
-  unsigned int size = 0;
-  EVP_Digest(text.data(), text.size(), bytes, &size, EVP_sha256(), nullptr);
-  return fmt::format("{:02x}", fmt::join(bytes, bytes + size, ""));
-}
-
 void write_listed(const std::string& directory, const std::string& name, const std::string& text,
                   nlohmann::json& files) {
   write_text(directory + "/" + name, text);
-  files.push_back({{"name", name}, {"bytes", text.size()}, {"sha256", sha256_of(text)}});
+  Sha256 digest;
+  digest.add(text.data(), text.size());
+  files.push_back({{"name", name}, {"bytes", text.size()}, {"sha256", digest.hex()}});
 }
 
 // What no pipeline rank writes: how the model is described, and the manifest of all files.
 void write_descriptions(const Plan& plan, const std::string& directory,
-                        const std::vector<Report>& reports, const Progress& progress) {
+                        const std::vector<Report>& reports, const TrainingState& training) {
   auto files = nlohmann::json::array();
   for (int p = 0; p < plan.layout.pipeline; ++p) {
     const char* kinds[] = {"model", "optimizer"};
@@ -319,9 +312,9 @@ void write_descriptions(const Plan& plan, const std::string& directory,
                  files);
   }
   write_listed(directory, "config.json", to_hugging_face_config(plan.job.model), files);
-  nlohmann::json manifest{{"format", kFormat}, {"step", progress.step}, {"job", plan.job.name}};
-  if (progress.data) {
-    manifest["data"] = {{"tokens", progress.data->tokens}, {"mark", progress.data->mark}};
+  nlohmann::json manifest{{"format", kFormat}, {"step", training.step}, {"job", plan.job.name}};
+  if (training.data) {
+    manifest["data"] = {{"tokens", training.data->tokens}, {"mark", training.data->mark}};
   }
   manifest["files"] = files;
   write_text(directory + "/manifest.json", manifest.dump(2) + "\n");
@@ -330,16 +323,15 @@ void write_descriptions(const Plan& plan, const std::string& directory,
 // The new checkpoint is sound whether older ones can be removed or not; says what could not be.
 std::string remove_old(const RunDirectory& run, int keep) {
   if (keep == 0) return "";
-  std::vector<fs::path> found;
-  std::error_code failure;
-  for (const auto& entry : fs::directory_iterator(run.checkpoints(), failure)) {
-    if (entry.path().filename().string().starts_with("step-")) found.push_back(entry.path());
-  }
-  std::sort(found.begin(), found.end());
-  for (size_t i = 0; i + keep < found.size() && !failure; ++i) {
-    fs::remove_all(found[i], failure);
-    if (failure)
-      return fmt::format("{}: cannot be removed: {}", found[i].string(), failure.message());
+  try {
+    std::vector<fs::path> found;
+    for (const auto& entry : fs::directory_iterator(run.checkpoints())) {
+      if (entry.path().filename().string().starts_with("step-")) found.push_back(entry.path());
+    }
+    std::sort(found.begin(), found.end());
+    for (size_t i = 0; i + keep < found.size(); ++i) fs::remove_all(found[i]);
+  } catch (const fs::filesystem_error& e) {
+    return fmt::format("an older checkpoint stays: {}", e.what());
   }
   return "";
 }
@@ -351,7 +343,7 @@ void remove_partial(const std::string& partial) {
 
 // Rank 0: waits for all writers, completes the directory and puts it in its place.
 SavedCheckpoint publish(const Plan& plan, Transport& transport, const Report& own,
-                        const std::string& partial, const Progress& progress,
+                        const std::string& partial, const TrainingState& training,
                         const RunDirectory& run) {
   std::vector<Report> reports{own};
   for (int p = 1; p < plan.layout.pipeline; ++p) {
@@ -365,9 +357,9 @@ SavedCheckpoint publish(const Plan& plan, Transport& transport, const Report& ow
                   fmt::format("pipeline rank {} could not write its part of the checkpoint", p));
     }
   }
-  write_descriptions(plan, partial, reports, progress);
+  write_descriptions(plan, partial, reports, training);
   sync_path(partial, O_RDONLY | O_DIRECTORY);
-  SavedCheckpoint saved{run.checkpoint(progress.step), ""};
+  SavedCheckpoint saved{run.checkpoint(training.step), ""};
   if (std::rename(partial.c_str(), saved.directory.c_str()) != 0) {
     throw Error(ErrorKind::failed, fmt::format("{}: cannot be put in place: {}", saved.directory,
                                                std::strerror(errno)));
@@ -382,7 +374,8 @@ SavedCheckpoint publish(const Plan& plan, Transport& transport, const Report& ow
 std::optional<SavedCheckpoint> save_checkpoint(const Plan& plan, Rank rank, Device& device,
                                                Transport& transport,
                                                std::span<const StageState> stages,
-                                               const Progress& progress, const RunDirectory& run) {
+                                               const TrainingState& training,
+                                               const RunDirectory& run) {
   const Coordinates at = coordinates_of(plan.layout, rank);
   if (at.data != 0) return std::nullopt;
   Gatherer gatherer(plan, rank, device, transport, stages);
@@ -395,15 +388,14 @@ std::optional<SavedCheckpoint> save_checkpoint(const Plan& plan, Rank rank, Devi
       gatherer.send_shards(names, state);
     return std::nullopt;
   }
-  const std::string partial =
-      fmt::format("{}/{}step-{:08}", run.checkpoints(), kPartialPrefix, progress.step);
+  const std::string partial = run.partial_checkpoint(training.step);
   const auto tell_rank_0 = [&](const Report& report) {
     auto copy = std::make_shared<Report>(report);
     transport.send(Rank(0), make_tag(TagSpace::checkpoint, 2), *copy, copy);
   };
   try {
     const Report report = write_own_files(plan, at.pipeline, partial, gatherer, tensors, names);
-    if (rank.value == 0) return publish(plan, transport, report, partial, progress, run);
+    if (rank.value == 0) return publish(plan, transport, report, partial, training, run);
     tell_rank_0(report);
   } catch (const fs::filesystem_error& e) {
     if (rank.value != 0) tell_rank_0(Report(kReportFloats));
@@ -436,25 +428,25 @@ void require_same_model(const std::string& path, const Model& model) {
 
 }  // namespace
 
-Progress read_progress(const std::string& directory, const Model& model) {
+TrainingState read_training_state(const std::string& directory, const Model& model) {
   const std::string path = directory + "/manifest.json";
   const auto manifest = nlohmann::json::parse(read_text_file(path), nullptr, false);
   if (!manifest.is_object() || manifest.value("format", "") != kFormat) {
     throw Error(ErrorKind::bad_input,
                 fmt::format("{}: found no manifest of format {}", path, kFormat));
   }
-  Progress progress;
+  TrainingState state;
   try {
-    progress.step = manifest.at("step");
+    state.step = manifest.at("step");
     if (manifest.contains("data")) {
       const auto& data = manifest.at("data");
-      progress.data = TokenSource::Identity{data.at("tokens"), data.at("mark")};
+      state.data = TokenSource::Identity{data.at("tokens"), data.at("mark")};
     }
   } catch (const nlohmann::json::exception& e) {
     throw Error(ErrorKind::bad_input, fmt::format("{}: {}", path, e.what()));
   }
   require_same_model(directory + "/config.json", model);
-  return progress;
+  return state;
 }
 
 }  // namespace trireme

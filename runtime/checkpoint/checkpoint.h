@@ -28,7 +28,7 @@ struct StageState {
 };
 
 // Where a training stood when its checkpoint was made.
-struct Progress {
+struct TrainingState {
   int step = 0;                               // steps done
   std::optional<TokenSource::Identity> data;  // that it was trained on
 };
@@ -46,10 +46,11 @@ struct SavedCheckpoint {
 std::optional<SavedCheckpoint> save_checkpoint(const Plan& plan, Rank rank, Device& device,
                                                Transport& transport,
                                                std::span<const StageState> stages,
-                                               const Progress& progress, const RunDirectory& run);
+                                               const TrainingState& training,
+                                               const RunDirectory& run);
 
 // Throws Error(bad_input) when the manifest is not there or not readable, or the model that was
 // trained is another.
-Progress read_progress(const std::string& directory, const Model& model);
+TrainingState read_training_state(const std::string& directory, const Model& model);
 
 }  // namespace trireme

@@ -2,7 +2,6 @@
 
 #include <fcntl.h>
 #include <fmt/format.h>
-#include <openssl/evp.h>
 #include <sys/mman.h>
 #include <sys/stat.h>
 #include <unistd.h>
@@ -71,26 +70,9 @@ size_t width_of(const std::string& dtype) {
 
 }  // namespace
 
-struct SafetensorsWriter::Digest {
-  Digest() : context(EVP_MD_CTX_new()) { EVP_DigestInit_ex(context, EVP_sha256(), nullptr); }
-  ~Digest() { EVP_MD_CTX_free(context); }
-  Digest(const Digest&) = delete;
-  Digest& operator=(const Digest&) = delete;
-  void add(const void* data, size_t size) { EVP_DigestUpdate(context, data, size); }
-  std::string hex() {
-    unsigned char bytes[EVP_MAX_MD_SIZE];
-    unsigned int size = 0;
-    EVP_DigestFinal_ex(context, bytes, &size);
-    std::string text;
-    for (unsigned int i = 0; i < size; ++i) text += fmt::format("{:02x}", bytes[i]);
-    return text;
-  }
-  EVP_MD_CTX* context;
-};
-
 SafetensorsWriter::SafetensorsWriter(const std::string& path,
                                      const std::vector<TensorEntry>& tensors)
-    : path_(path), digest_(std::make_unique<Digest>()) {
+    : path_(path) {
   auto header = nlohmann::json::object();
   header["__metadata__"] = {{"format", "pt"}};
   uint64_t offset = 0;
@@ -115,7 +97,7 @@ SafetensorsWriter::~SafetensorsWriter() {
 }
 
 void SafetensorsWriter::write_bytes(const void* data, size_t size) {
-  digest_->add(data, size);
+  digest_.add(data, size);
   bytes_ += size;
   const char* from = static_cast<const char*>(data);
   while (size > 0) {
@@ -137,7 +119,7 @@ SafetensorsWriter::Summary SafetensorsWriter::close() {
   const int result = ::close(descriptor_);
   descriptor_ = -1;
   if (result != 0) throw file_error(path_, "cannot be closed");
-  return {bytes_, digest_->hex()};
+  return {bytes_, digest_.hex()};
 }
 
 SafetensorsFile::SafetensorsFile(const std::string& path) : path_(path) {

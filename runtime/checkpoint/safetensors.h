@@ -7,6 +7,8 @@
 #include <string>
 #include <vector>
 
+#include "runtime/checkpoint/sha256.h"
+
 namespace trireme {
 
 // The safetensors format (huggingface/safetensors): 8 bytes little-endian header length, a JSON
@@ -35,12 +37,11 @@ class SafetensorsWriter {
 
  private:
   void write_bytes(const void* data, size_t size);
-  struct Digest;
   std::string path_;
   int descriptor_ = -1;
   uint64_t bytes_ = 0;
   uint64_t expected_bytes_ = 0;
-  std::unique_ptr<Digest> digest_;
+  Sha256 digest_;
 };
 
 // A file mapped read-only. Reading validates that every tensor lies inside the file; throws

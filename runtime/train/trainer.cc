@@ -216,9 +216,9 @@ void Trainer::note_other_data(const TokenSource::Identity& of_checkpoint) {
 }
 
 void Trainer::load_checkpoint(const std::string& directory) {
-  const Progress progress = read_progress(directory, plan_.job.model);
-  step_ = progress.step;
-  if (progress.data) note_other_data(*progress.data);
+  const TrainingState state = read_training_state(directory, plan_.job.model);
+  step_ = state.step;
+  if (state.data) note_other_data(*state.data);
   const ModelFiles weights(directory, plan_.job.model);
   const OptimizerFiles optimizer(directory);
   for (auto& stage : stages_) {

@@ -195,18 +195,11 @@ TEST_F(Run, ThatDivergesFailsAndKeepsTheCheckpointBefore) {
 }
 
 TEST_F(Run, NodesOfAnyNameAreOnThisMachine) {
-  std::ofstream(directory_ + "/cluster.toml") << R"(name = "two"
-[[nodes]]
-hosts = "no-such-host-[1-2]"
-device = "cpu"
-devices = 4
-link = "memory"
-nics = 1
-nic_gbps = 10
-[fabric]
-kind = "flat"
-latency_us = 10
-)";
+  replace("cluster.toml", "hosts = \"localhost\"",
+          "hosts = \"no-such-host-[1-2]\"\nnics = 1\nnic_gbps = 10");
+  replace("cluster.toml", "devices = 8", "devices = 4");
+  std::ofstream(directory_ + "/cluster.toml", std::ios::app)
+      << "[fabric]\nkind = \"flat\"\nlatency_us = 10\n";
   ASSERT_EQ(run("two", kEightRanks), 0) << output();
   EXPECT_EQ(losses("two").size(), 6U);
 }

@@ -123,13 +123,7 @@ TEST_F(SavedCheckpoint, OnlyTheNewestAreKept) {
 }
 
 std::string refusal(const Plan& plan, const RunOptions& options) {
-  try {
-    run_in_memory(plan, options);
-  } catch (const Error& e) {
-    EXPECT_EQ(e.kind(), ErrorKind::bad_input);
-    return e.what();
-  }
-  return "";
+  return message_of(ErrorKind::bad_input, [&] { run_in_memory(plan, options); });
 }
 
 TEST_F(SavedCheckpoint, WeightsOfAnotherShapeAreRefusedByTensorName) {

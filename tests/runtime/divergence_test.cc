@@ -14,13 +14,7 @@ namespace {
 using ::testing::HasSubstr;
 
 std::string failure_of(const Plan& plan) {
-  try {
-    run_in_memory(plan);
-  } catch (const Error& error) {
-    EXPECT_EQ(error.kind(), ErrorKind::failed);
-    return error.what();
-  }
-  return "";
+  return message_of(ErrorKind::failed, [&] { run_in_memory(plan); });
 }
 
 // A learning rate of 1e30 makes weights whose products are infinite after one update.

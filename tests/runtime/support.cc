@@ -235,6 +235,17 @@ RunResult run_in_memory(const Plan& plan, const RunOptions& options) {
   return result;
 }
 
+std::string message_of(ErrorKind kind, const std::function<void()>& action) {
+  try {
+    action();
+    ADD_FAILURE() << "nothing was thrown";
+  } catch (const Error& error) {
+    EXPECT_EQ(error.kind(), kind) << error.what();
+    return error.what();
+  }
+  return "";
+}
+
 double relative_error(const std::vector<float>& a, const std::vector<float>& b) {
   TRIREME_CHECK(a.size() == b.size());
   double difference = 0;

@@ -7,6 +7,7 @@
 
 #include "planner/plan/plan.h"
 #include "runtime/train/trainer.h"
+#include "topology/base/error.h"
 
 namespace trireme::test {
 
@@ -59,6 +60,10 @@ struct RunOptions {
 };
 // Runs the plan with one thread per rank over the in-memory transport.
 RunResult run_in_memory(const Plan& plan, const RunOptions& options = {});
+
+// What the Error of this kind says that `action` throws; empty, and a failed test, for any other
+// end.
+std::string message_of(ErrorKind kind, const std::function<void()>& action);
 
 // Every loss, gradient norm and weight is the same.
 void expect_same_bits(const RunResult& run, const RunResult& reference, const std::string& what);

@@ -34,16 +34,13 @@ class Tokens : public testing::Test {
     std::string text(reinterpret_cast<const char*>(header.data()), header.size() * 4);
     return text.append(reinterpret_cast<const char*>(tokens.data()), tokens.size() * 2);
   }
+  static void read_some(const Data& data, int vocabulary) {
+    const TokenSource source(data, 3, vocabulary, 1);
+    std::vector<int32_t> inputs(3), targets(3);
+    for (uint64_t k = 0; k < 8; ++k) source.sample(k, inputs.data(), targets.data());
+  }
   static std::string refusal(const Data& data, int vocabulary = 256) {
-    try {
-      const TokenSource source(data, 3, vocabulary, 1);
-      std::vector<int32_t> inputs(3), targets(3);
-      for (uint64_t k = 0; k < 8; ++k) source.sample(k, inputs.data(), targets.data());
-    } catch (const Error& error) {
-      EXPECT_EQ(error.kind(), ErrorKind::bad_input);
-      return error.what();
-    }
-    return "";
+    return message_of(ErrorKind::bad_input, [&] { read_some(data, vocabulary); });
   }
   TemporaryDirectory directory_;
 };
@@ -71,12 +68,12 @@ TEST_F(Tokens, ATokenBeyondTheVocabularyIsNamedWithItsFile) {
   EXPECT_THAT(
       refusal(data, 'z'),
       HasSubstr("b.txt: found token 122 as number 2, expected tokens below model.vocab = 122"));
-  EXPECT_EQ(refusal(data, 'z' + 1), "");
+  EXPECT_NO_THROW(read_some(data, 'z' + 1));
 }
 
 TEST_F(Tokens, AFileMayHaveTheNameOfAPattern) {
   const std::string path = write("g[1]*.txt", "abcdefgh");
-  EXPECT_EQ(refusal({path, DataFormat::text, SampleOrder::sequential}), "");
+  EXPECT_NO_THROW(read_some({path, DataFormat::text, SampleOrder::sequential}, 256));
 }
 
 TEST_F(Tokens, ADirectoryIsNoFile) {
@@ -141,13 +138,9 @@ TEST_F(Tokens, RanksThatFindDifferentDataDoNotTrain) {
     }
     return std::make_unique<Announcing>(std::move(transport), begun);
   };
-  try {
-    run_in_memory(plan_for(job, {1, 2, 2, 1, "1f1b", 1}), growing);
-    FAIL() << "it trained";
-  } catch (const Error& error) {
-    EXPECT_EQ(error.kind(), ErrorKind::bad_input);
-    EXPECT_THAT(error.what(), HasSubstr("a.txt: ranks find different data: 400"));
-  }
+  const Plan plan = plan_for(job, {1, 2, 2, 1, "1f1b", 1});
+  EXPECT_THAT(message_of(ErrorKind::bad_input, [&] { run_in_memory(plan, growing); }),
+              HasSubstr("a.txt: ranks find different data: 400"));
 }
 
 }  // namespace
